@@ -1,0 +1,67 @@
+"""protlm embed."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from protlm.cli import options
+from protlm.cli.options import (
+    Device,
+    DuplicateIds,
+    Force,
+    Gaps,
+    Heavy,
+    Invalid,
+    Light,
+    PrecisionName,
+    Sequence,
+    Tokens,
+)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the verb."""
+    app.command()(embed)
+
+
+def embed(
+    model: Annotated[str, typer.Option(help="Run, folder or name")],
+    source: Annotated[Path, typer.Option("--input", help="FASTA, CSV, TSV or Parquet")],
+    out: Annotated[Path, typer.Option(help=".parquet to write")],
+    per_residue: Annotated[bool, typer.Option("--per-residue", help="one row per residue, not the mean")] = False,
+    heavy: Heavy = None,
+    light: Light = None,
+    sequence: Sequence = None,
+    invalid: Invalid = "error",
+    gaps: Gaps = "error",
+    duplicate_ids: DuplicateIds = "error",
+    device: Device = "auto",
+    precision: PrecisionName = "float32",
+    max_tokens: Tokens = 4096,
+    force: Force = False,
+) -> None:
+    """Embed sequences in input order; the same command resumes after an interruption."""
+    from protlm.data.readers import ColumnNames, InputPolicy
+    from protlm.models.loading import load_model
+    from protlm.recipes.embed import embed_file
+
+    policy = InputPolicy(
+        invalid=options.choice("--invalid", invalid, ("error", "drop")),  # type: ignore[arg-type]
+        gaps=options.choice("--gaps", gaps, ("error", "remove")),  # type: ignore[arg-type]
+        duplicate_ids=options.choice("--duplicate-ids", duplicate_ids, ("error", "rename")),  # type: ignore[arg-type]
+    )
+    options.choice("--precision", precision, ("float32", "bfloat16"))
+    loaded = load_model(model, device=device, precision=precision)  # type: ignore[arg-type]
+    embed_file(
+        loaded,
+        source,
+        out,
+        per_residue=per_residue,
+        max_tokens=max_tokens,
+        columns=ColumnNames(heavy=heavy, light=light, sequence=sequence),
+        policy=policy,
+        force=force,
+        say=options.say,
+    )
+    typer.echo(out)

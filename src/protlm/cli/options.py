@@ -1,0 +1,51 @@
+"""Options that several verbs share, and where talk goes."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")]
+PrecisionName = Annotated[str, typer.Option("--precision", help="float32 or bfloat16")]
+Force = Annotated[bool, typer.Option("--force", help="replace a finished result")]
+Tokens = Annotated[int, typer.Option("--max-tokens", help="token budget of a batch; bounds memory", min=1)]
+Heavy = Annotated[str | None, typer.Option(help="column with the heavy chain")]
+Light = Annotated[str | None, typer.Option(help="column with the light chain")]
+Sequence = Annotated[str | None, typer.Option(help="column with a single chain")]
+Invalid = Annotated[str, typer.Option(help="records that are not plain residues: error, or drop and count")]
+Gaps = Annotated[str, typer.Option(help="- and . inside a sequence: error, or remove and count")]
+DuplicateIds = Annotated[str, typer.Option(help="ids seen before: error, or rename with #2, #3 …")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, e.g. training.max_steps=100")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file; see configs/")]
+
+
+def say(text: str) -> None:
+    """Write talk to standard error, so that data can go to standard output.
+
+    Parameters
+    ----------
+    text
+        One line.
+    """
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def choice(name: str, value: str, known: tuple[str, ...]) -> str:
+    """Check a value that must be one of a few words.
+
+    Parameters
+    ----------
+    name
+        Of the option.
+    value
+        What the user wrote.
+    known
+        What is allowed.
+    """
+    from protlm.errors import ConfigError, did_you_mean
+
+    if value not in known:
+        raise ConfigError(f"{name} {value!r} is not a choice", hint=did_you_mean(value, known))
+    return value

@@ -1,0 +1,7 @@
+"""protlm report."""
+
+import typer
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the verb."""

@@ -1,0 +1,1 @@
+"""Bytes on disk to records to batches."""

@@ -1,0 +1,118 @@
+"""Flat records to a Batch: the only place that adds special tokens."""
+
+import numpy as np
+import torch
+
+from protlm.data.flat import FlatRecords, expand_slices
+from protlm.data.layout import TokenLayout
+from protlm.errors import DataError
+from protlm.types.batch import NOT_A_RESIDUE, Batch
+
+
+def collate(records: FlatRecords, layout: TokenLayout) -> Batch:
+    """Lay out records as tokens, with the map from each token to its residue.
+
+    Nothing here loops over records or residues in Python.
+
+    Parameters
+    ----------
+    records
+        Flat residues and tracks.
+    layout
+        The model's.
+
+    Raises
+    ------
+    DataError
+        If a record is longer than the layout allows.
+
+    Examples
+    --------
+    >>> from protlm.data.flat import flatten_records
+    >>> from protlm.data.layout import esm_layout
+    >>> from protlm.types.record import Chain, Record
+    >>> pair = Record("ab", (Chain("QV"), Chain("D")))
+    >>> batch = collate(flatten_records([pair]), esm_layout())
+    >>> esm_layout().decode(batch.tokens.numpy())
+    '<cls>QV<cls><cls>D<eos>'
+    >>> batch.residue_start.tolist(), batch.chain_index.tolist()
+    ([-1, 0, 1, -1, -1, 0, -1], [-1, 0, 0, -1, -1, 1, -1])
+    """
+    lengths, per_record = records.chain_lengths, records.chains_per_record
+    num_chains = len(lengths)
+    first = np.cumsum(per_record) - per_record
+    is_first = np.zeros(num_chains, dtype=bool)
+    is_first[first] = True
+    is_last = np.zeros(num_chains, dtype=bool)
+    is_last[first + per_record - 1] = True
+
+    before = np.where(is_first, len(layout.begin), len(layout.separator))
+    after = np.where(is_last, len(layout.end), 0)
+    chain_stop = np.cumsum(before + lengths + after) - after
+    chain_start = chain_stop - lengths
+    offsets = np.concatenate([[0], (chain_stop + after)[is_last]])
+    _check_length(offsets, layout)
+
+    total = int(offsets[-1])
+    where = expand_slices(chain_start, lengths)
+    residue_index = expand_slices(np.zeros_like(lengths), lengths)
+    chain_in_record = np.arange(num_chains) - np.repeat(first, per_record)
+
+    tokens = np.empty(total, dtype=np.int64)
+    tokens[where] = layout.residue_ids[records.residues]
+    _place(tokens, layout, offsets, chain_start[~is_first])
+    chain_index = np.full(total, NOT_A_RESIDUE, dtype=np.int32)
+    chain_index[where] = np.repeat(chain_in_record, lengths)
+    residue_start = np.full(total, NOT_A_RESIDUE, dtype=np.int32)
+    residue_start[where] = residue_index
+    residue_stop = np.full(total, NOT_A_RESIDUE, dtype=np.int32)
+    residue_stop[where] = residue_index + 1
+    standard = np.zeros(total, dtype=bool)
+    standard[where] = layout.is_standard[tokens[where]]
+    sequence_index = np.repeat(np.arange(len(per_record)), np.diff(offsets))
+    positions = np.arange(total) - offsets[sequence_index]
+    if layout.position_gap:
+        later = np.zeros(total, dtype=np.int64)
+        later[chain_start[~is_first]] = layout.position_gap
+        running = np.cumsum(later)
+        positions += running - running[offsets[sequence_index]]
+    return Batch(
+        tokens=torch.from_numpy(tokens),
+        offsets=torch.from_numpy(offsets),
+        sequence_index=torch.from_numpy(sequence_index),
+        chain_index=torch.from_numpy(chain_index),
+        residue_start=torch.from_numpy(residue_start),
+        residue_stop=torch.from_numpy(residue_stop),
+        positions=torch.from_numpy(positions),
+        record_keys=torch.from_numpy(records.keys.view(np.int64)),
+        tracks={name: torch.from_numpy(_spread(values, where, total)) for name, values in records.tracks.items()},
+        standard=torch.from_numpy(standard),
+    )
+
+
+def _place(tokens: np.ndarray, layout: TokenLayout, offsets: np.ndarray, later_starts: np.ndarray) -> None:
+    for place, token in enumerate(layout.begin):
+        tokens[offsets[:-1] + place] = layout.ids[token]
+    for place, token in enumerate(layout.separator):
+        tokens[later_starts - len(layout.separator) + place] = layout.ids[token]
+    for place, token in enumerate(layout.end):
+        tokens[offsets[1:] - len(layout.end) + place] = layout.ids[token]
+
+
+def _spread(values: np.ndarray, where: np.ndarray, total: int) -> np.ndarray:
+    # torch has no arithmetic for uint16, so 16-bit tracks travel as int32
+    spread = np.zeros(total, dtype=np.int32 if values.dtype == np.uint16 else values.dtype)
+    spread[where] = values
+    return spread
+
+
+def _check_length(offsets: np.ndarray, layout: TokenLayout) -> None:
+    if layout.max_tokens is None:
+        return
+    longest = int(np.diff(offsets).max(initial=0))
+    if longest > layout.max_tokens:
+        raise DataError(
+            f"a record needs {longest} tokens, but this model takes at most {layout.max_tokens} "
+            f"(a single chain of {layout.max_residues} residues)",
+            hint="shorten or leave out longer records, or use a model without a limit",
+        )

@@ -1,0 +1,492 @@
+"""A Corpus: many records on disk as two memory-mapped Arrow tables, `chains` and `records`.
+
+``chains.arrow`` holds each distinct chain once. ``records.arrow`` lists, per record, the rows of its
+chains. A subset, a set of pairs or of negatives is another records table, ``records.NAME.arrow``, over
+the same chains; ``FOLDER:NAME`` opens it. Tokens are never stored.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+
+from protlm.data.flat import FlatRecords, expand_slices, record_key
+from protlm.errors import DataError
+from protlm.types.record import TRACK_DTYPES, Chain, Record, Role
+
+FORMAT_VERSION = 1
+_BATCH_ROWS = 1 << 18
+
+_CHAIN_SCHEMA = pa.schema(
+    [
+        ("hash", pa.uint64()),
+        ("residues", pa.large_string()),
+        ("locus", pa.string()),
+        ("v_call", pa.string()),
+        ("j_call", pa.string()),
+        *[(name, pa.large_binary()) for name in TRACK_DTYPES],
+    ]
+)
+_RECORD_SCHEMA = pa.schema(
+    [
+        ("id", pa.large_string()),
+        ("key", pa.uint64()),
+        ("chains", pa.large_list(pa.int64())),
+        ("roles", pa.large_list(pa.uint8())),
+        ("group", pa.large_string()),
+        ("labels", pa.large_string()),
+    ]
+)
+
+
+class CorpusWriter:
+    """Writes a corpus record by record in bounded memory; the folder appears when all is written.
+
+    Parameters
+    ----------
+    path
+        The folder to make.
+    force
+        Replace a corpus that is there.
+
+    Raises
+    ------
+    DataError
+        If the folder exists.
+    """
+
+    def __init__(self, path: Path | str, *, force: bool = False) -> None:
+        self.path = Path(path)
+        if self.path.exists() and any(self.path.iterdir()) and not (force and is_corpus(self.path)):
+            what = "holds a corpus" if is_corpus(self.path) else "exists and is not a corpus"
+            remedy = ", or pass --force to replace it" if is_corpus(self.path) else ""
+            raise DataError(f"{self.path} {what}", hint=f"choose another --out{remedy}")
+        self._part = self.path.with_name(self.path.name + ".part")
+        if self._part.exists():
+            shutil.rmtree(self._part)
+        self._part.mkdir(parents=True)
+        self._chains = _TableWriter(self._part / "chains.arrow", _CHAIN_SCHEMA)
+        self._tables = {"": _TableWriter(self._part / "records.arrow", _RECORD_SCHEMA)}
+        self._row_of_hash: dict[int, int] = {}
+        self.num_residues = 0
+
+    def add(self, record: Record, *, subset: str = "") -> None:
+        """Append a record to the main table, or to a subset as well.
+
+        Parameters
+        ----------
+        record
+            Any record.
+        subset
+            Name of a further table that lists this record.
+        """
+        row = {
+            "id": record.id,
+            "key": record_key(record),
+            "chains": [self._chain_row(chain) for chain in record.chains],
+            "roles": [int(chain.role) for chain in record.chains],
+            "group": record.group,
+            "labels": json.dumps(dict(record.labels), default=str) if record.labels else "",
+        }
+        self._tables[""].append(row)
+        self.num_residues += len(record)
+        if subset:
+            if subset not in self._tables:
+                path = self._part / f"records.{subset}.arrow"
+                self._tables[subset] = _TableWriter(path, _RECORD_SCHEMA)
+            self._tables[subset].append(row)
+
+    def close(self, manifest: Mapping[str, Any] | None = None) -> "Corpus":
+        """Finish the files, write ``manifest.json``, move the folder into place and open it.
+
+        Parameters
+        ----------
+        manifest
+            Further facts: inputs, dropped rows by reason.
+        """
+        self._chains.close()
+        for table in self._tables.values():
+            table.close()
+        facts = {
+            "format_version": FORMAT_VERSION,
+            "num_records": self._tables[""].num_rows,
+            "num_chains": self._chains.num_rows,
+            "num_residues": self.num_residues,
+            "subsets": {name: table.num_rows for name, table in self._tables.items() if name},
+            **(manifest or {}),
+        }
+        (self._part / "manifest.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        if self.path.exists():
+            shutil.rmtree(self.path)
+        self._part.rename(self.path)
+        return Corpus(self.path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            shutil.rmtree(self._part, ignore_errors=True)
+
+    def _chain_row(self, chain: Chain) -> int:
+        tracks = {
+            name: np.ascontiguousarray(chain.tracks[name], dtype=dtype).tobytes() if name in chain.tracks else b""
+            for name, dtype in TRACK_DTYPES.items()
+        }
+        digest = hashlib.blake2b(digest_size=8)
+        for text in (chain.residues, chain.locus, chain.v_call, chain.j_call):
+            digest.update(text.encode() + b"\x1f")
+        for values in tracks.values():
+            digest.update(values + b"\x1f")
+        content = int.from_bytes(digest.digest(), "little")
+        row = self._row_of_hash.get(content)
+        if row is None:
+            row = self._row_of_hash[content] = self._chains.num_rows
+            self._chains.append(
+                {
+                    "hash": content,
+                    "residues": chain.residues,
+                    "locus": chain.locus,
+                    "v_call": chain.v_call,
+                    "j_call": chain.j_call,
+                    **tracks,
+                }
+            )
+        return row
+
+
+class Corpus:
+    """Records on disk, opened by memory map.
+
+    Parameters
+    ----------
+    path
+        A corpus folder, or ``FOLDER:SUBSET``.
+
+    Raises
+    ------
+    DataError
+        If there is no such corpus or subset.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path, self.subset = _split_subset(path)
+        if not is_corpus(self.path):
+            raise DataError(
+                f"{self.path} is not a corpus folder (it has no manifest.json with chains.arrow)",
+                hint="make one with: protlm prepare INPUT --out FOLDER",
+            )
+        self.manifest: dict[str, Any] = json.loads((self.path / "manifest.json").read_text(encoding="utf-8"))
+        name = f"records.{self.subset}.arrow" if self.subset else "records.arrow"
+        if not (self.path / name).exists():
+            known = ", ".join(self.manifest.get("subsets", {})) or "none"
+            raise DataError(f"{self.path} has no subset '{self.subset}'", hint=f"its subsets: {known}")
+        self._records = _MappedTable(self.path / name)
+        self._chains = _MappedTable(self.path / "chains.arrow")
+
+    def __len__(self) -> int:
+        return self._records.num_rows
+
+    @property
+    def name(self) -> str:
+        """Folder name, with the subset behind a colon."""
+        return self.path.name + (f":{self.subset}" if self.subset else "")
+
+    @cached_property
+    def chain_lengths(self) -> np.ndarray:
+        """Residues per chain, int64, over the whole `chains` table."""
+        return self._chains.lengths("residues")
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """Residues per record, int64 ``[n]``."""
+        rows, counts = self._records.lists("chains")
+        sums = np.concatenate([[0], np.cumsum(self.chain_lengths[rows])])
+        stops = np.cumsum(counts)
+        return sums[stops] - sums[stops - counts]
+
+    @cached_property
+    def num_chains_per_record(self) -> np.ndarray:
+        """Chains per record, int64 ``[n]``."""
+        return self._records.lists("chains")[1]
+
+    @cached_property
+    def keys(self) -> np.ndarray:
+        """Content key per record, uint64 ``[n]``."""
+        return self._records.numbers("key")
+
+    @cached_property
+    def track_names(self) -> tuple[str, ...]:
+        """Tracks that at least one chain has."""
+        return tuple(name for name in TRACK_DTYPES if int(self._chains.lengths(name).sum()) > 0)
+
+    def gather(self, rows: np.ndarray) -> FlatRecords:
+        """Lay the named records end to end, without a Python object per record.
+
+        Parameters
+        ----------
+        rows
+            Row numbers, int64 ``[n]``, repeats allowed.
+        """
+        rows = np.asarray(rows, dtype=np.int64)
+        chain_rows, counts = self._chain_rows(rows)
+        lengths = self.chain_lengths[chain_rows]
+        return FlatRecords(
+            residues=self._chains.gather("residues", chain_rows, lengths),
+            chain_lengths=lengths,
+            chains_per_record=counts,
+            keys=self.keys[rows],
+            tracks={
+                name: self._chains.gather(name, chain_rows, lengths, TRACK_DTYPES[name])
+                for name in self.track_names
+            },
+        )
+
+    def record(self, row: int) -> Record:
+        """Build one record as an object.
+
+        Parameters
+        ----------
+        row
+            Row number.
+        """
+        values = self._records.row(row)
+        chains = [
+            self._chain(index, Role(role)) for index, role in zip(values["chains"], values["roles"], strict=True)
+        ]
+        labels = json.loads(values["labels"]) if values["labels"] else {}
+        return Record(values["id"], tuple(chains), labels=labels, group=values["group"])
+
+    def column(self, name: str) -> list[str]:
+        """Give a text column of the records table: ``id``, ``group`` or ``labels``.
+
+        Parameters
+        ----------
+        name
+            The column.
+        """
+        return self._records.texts(name)
+
+    def chain_column(self, name: str) -> pa.ChunkedArray:
+        """Give a column of the `chains` table.
+
+        Parameters
+        ----------
+        name
+            ``residues``, ``locus``, ``v_call`` or ``j_call``.
+        """
+        return self._chains.column(name)
+
+    def chain_rows(self, rows: np.ndarray) -> np.ndarray:
+        """Give the rows of the `chains` table that the named records use, record by record.
+
+        Parameters
+        ----------
+        rows
+            Row numbers of records.
+        """
+        return self._chain_rows(np.asarray(rows, dtype=np.int64))[0]
+
+    def roles(self, rows: np.ndarray) -> np.ndarray:
+        """Give the `Role` code of each chain of the named records, uint8.
+
+        Parameters
+        ----------
+        rows
+            Row numbers of records.
+        """
+        values, counts = self._records.lists("roles")
+        starts = np.cumsum(counts) - counts
+        return values[expand_slices(starts[rows], counts[rows])]
+
+    def _chain_rows(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        values, counts = self._records.lists("chains")
+        starts = self._list_starts
+        return values[expand_slices(starts[rows], counts[rows])], counts[rows]
+
+    @cached_property
+    def _list_starts(self) -> np.ndarray:
+        counts = self._records.lists("chains")[1]
+        return np.cumsum(counts) - counts
+
+    def _chain(self, index: int, role: Role) -> Chain:
+        values = self._chains.row(index)
+        tracks = {
+            name: np.frombuffer(values[name], dtype=dtype) for name, dtype in TRACK_DTYPES.items() if values[name]
+        }
+        return Chain(
+            values["residues"],
+            role=role,
+            locus=values["locus"],
+            v_call=values["v_call"],
+            j_call=values["j_call"],
+            tracks=tracks,
+        )
+
+
+def is_corpus(path: Path | str) -> bool:
+    """Tell whether `path` is a corpus folder.
+
+    Parameters
+    ----------
+    path
+        Any path.
+    """
+    return (Path(path) / "manifest.json").exists() and (Path(path) / "chains.arrow").exists()
+
+
+def names_corpus(path: Path | str) -> bool:
+    """Tell whether `path` is a corpus folder or ``FOLDER:SUBSET`` of one.
+
+    Parameters
+    ----------
+    path
+        Any path.
+    """
+    return is_corpus(_split_subset(path)[0])
+
+
+def write_corpus(path: Path | str, records: Iterable[Record], *, force: bool = False) -> Corpus:
+    """Write records to a new corpus folder and open it.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    records
+        Consumed once.
+    force
+        Replace a corpus that is there.
+    """
+    with CorpusWriter(path, force=force) as writer:
+        for record in records:
+            writer.add(record)
+        return writer.close()
+
+
+def _split_subset(path: Path | str) -> tuple[Path, str]:
+    text = str(path)
+    folder, _, subset = text.rpartition(":")
+    if folder and not Path(text).exists() and is_corpus(folder):
+        return Path(folder), subset
+    return Path(text), ""
+
+
+@dataclass
+class _TableWriter:
+    """Buffers rows and writes them as Arrow record batches."""
+
+    path: Path
+    schema: pa.Schema
+    num_rows: int = 0
+    _rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._file = pa.OSFile(str(self.path), "wb")
+        self._writer = pa.ipc.new_file(self._file, self.schema)
+
+    def append(self, row: dict[str, Any]) -> None:
+        self._rows.append(row)
+        self.num_rows += 1
+        if len(self._rows) >= _BATCH_ROWS:
+            self._flush()
+
+    def close(self) -> None:
+        self._flush()
+        self._writer.close()
+        self._file.close()
+
+    def _flush(self) -> None:
+        if self._rows:
+            self._writer.write_batch(pa.RecordBatch.from_pylist(self._rows, schema=self.schema))
+            self._rows.clear()
+
+
+class _MappedTable:
+    """Read access to an Arrow file by memory map, with columns as NumPy views batch by batch."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._table = pa.ipc.open_file(pa.memory_map(str(path), "r")).read_all()
+        except (pa.ArrowInvalid, OSError) as error:
+            raise DataError(f"cannot read {path}: {error}", hint="make the corpus again") from error
+        self.num_rows = self._table.num_rows
+        self._views: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+        lengths = [len(chunk) for chunk in self._table.column(0).chunks]
+        self._starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        return self._table.column(name)
+
+    def row(self, index: int) -> dict[str, Any]:
+        return self._table.slice(index, 1).to_pylist()[0]
+
+    def texts(self, name: str) -> list[str]:
+        return self._table.column(name).to_pylist()
+
+    def numbers(self, name: str) -> np.ndarray:
+        chunks = [chunk.to_numpy() for chunk in self._table.column(name).chunks]
+        return np.concatenate(chunks) if chunks else np.zeros(0, dtype=np.uint64)
+
+    def lists(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Flat values of a list column and the length of each list."""
+        cached = getattr(self, f"_lists_{name}", None)
+        if cached is None:
+            chunks = self._table.column(name).chunks
+            values = [chunk.flatten().to_numpy() for chunk in chunks]
+            counts = [np.diff(chunk.offsets.to_numpy()) for chunk in chunks]
+            empty = np.zeros(0, dtype=np.int64)
+            cached = (
+                np.concatenate(values) if values else empty,
+                np.concatenate(counts).astype(np.int64) if counts else empty,
+            )
+            setattr(self, f"_lists_{name}", cached)
+        return cached
+
+    def lengths(self, name: str) -> np.ndarray:
+        """Bytes per value of a text or binary column."""
+        views = [np.diff(offsets) for offsets, _ in self._bytes(name)]
+        return np.concatenate(views) if views else np.zeros(0, dtype=np.int64)
+
+    def gather(
+        self, name: str, rows: np.ndarray, lengths: np.ndarray, dtype: np.dtype | None = None
+    ) -> np.ndarray:
+        """Join the values of the named rows; a row without the track gives zeros."""
+        dtype = np.dtype(np.uint8) if dtype is None else dtype
+        joined = np.zeros(int(lengths.sum()), dtype=dtype)
+        place = np.cumsum(lengths) - lengths
+        chunk_of = np.searchsorted(self._starts, rows, side="right") - 1
+        views = self._bytes(name)
+        for chunk in np.unique(chunk_of):
+            inside = chunk_of == chunk
+            offsets, data = views[chunk]
+            local = rows[inside] - self._starts[chunk]
+            starts, stops = offsets[local], offsets[local + 1]
+            present = stops > starts
+            size = dtype.itemsize
+            source = expand_slices(starts[present] // size, (stops - starts)[present] // size)
+            target = expand_slices(place[inside][present], lengths[inside][present])
+            joined[target] = data[: len(data) // size * size].view(dtype)[source]
+        return joined
+
+    def _bytes(self, name: str) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Offsets (int64) and data (uint8) of each batch, as views of the mapped file."""
+        if name not in self._views:
+            self._views[name] = [_byte_view(chunk) for chunk in self._table.column(name).chunks]
+        return self._views[name]
+
+
+def _byte_view(chunk: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    _, offsets, data = chunk.buffers()
+    starts = np.frombuffer(offsets, dtype=np.int64)[chunk.offset : chunk.offset + len(chunk) + 1]
+    return starts, np.frombuffer(data, dtype=np.uint8) if data is not None else np.zeros(0, np.uint8)

@@ -1,0 +1,204 @@
+"""Numbering of antibody chains by immunum: positions and regions as per-residue tracks."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Literal
+
+import immunum
+import immunum.polars
+import numpy as np
+import polars as pl
+
+from protlm.types.record import ROLE_OF_LOCUS, Chain, Record, Role
+from protlm.types.regions import Region, encode_position, imgt_regions
+
+Unnumbered = Literal["keep", "drop"]
+Receptor = Literal["auto", "antibody", "none"]
+
+CHUNK = 4096
+_PROBE = 200
+
+
+@dataclass
+class NumberingReport:
+    """How numbering went."""
+
+    numbered: Counter[str] = field(default_factory=Counter)
+    """Chains by locus letter."""
+    unnumbered: Counter[str] = field(default_factory=Counter)
+    """Chains that could not be numbered, by immunum's reason."""
+    num_dropped: int = 0
+    """Records dropped because one of their chains could not be numbered."""
+    is_off: bool = False
+    """Whether numbering was left out because the input does not look like antibodies."""
+
+    def lines(self) -> list[str]:
+        """Say how it went, a line each."""
+        if self.is_off:
+            return ["numbering left out: no antibody variable domain among the first records"]
+        lines = [f"numbered by IMGT: {n:,} chains of locus {locus}" for locus, n in sorted(self.numbered.items())]
+        lines += [f"not numbered: {n:,} chains ({reason})" for reason, n in self.unnumbered.most_common()]
+        return lines + ([f"{self.num_dropped:,} records dropped for that"] if self.num_dropped else [])
+
+
+def number_records(
+    records: Iterable[Record],
+    *,
+    receptor: Receptor = "auto",
+    unnumbered: Unnumbered = "keep",
+    report: NumberingReport | None = None,
+) -> Iterator[Record]:
+    """Stream records with `position` and `region` tracks, locus and role filled in.
+
+    Residues outside the variable domain keep region `NONE`. Records without a group get one from
+    the V gene and CDR3 of their first chain that has both.
+
+    Parameters
+    ----------
+    records
+        Any records.
+    receptor
+        ``"antibody"`` numbers every chain; ``"auto"`` does so if at least one of the first 200
+        records has an antibody variable domain; ``"none"`` passes records through.
+    unnumbered
+        What to do with a record of which a chain cannot be numbered.
+    report
+        Filled with counts.
+
+    Notes
+    -----
+    Cost: about 8,000 chains per second on two cores, threads inside immunum.
+
+    References
+    ----------
+    Lefranc et al. 2003, doi:10.1016/S0145-305X(02)00039-3, for the IMGT numbering.
+    """
+    report = report if report is not None else NumberingReport()
+    stream = iter(records)
+    head = list(islice(stream, _PROBE))
+    if receptor == "none" or (receptor == "auto" and not _any_antibody(head)):
+        report.is_off = receptor == "auto"
+        yield from head
+        yield from stream
+        return
+    yield from _number_chunk(head, unnumbered, report)
+    while chunk := list(islice(stream, CHUNK)):
+        yield from _number_chunk(chunk, unnumbered, report)
+
+
+def number_chains(chains: Sequence[Chain]) -> list[Chain | str]:
+    """Number each chain, or say why it could not be.
+
+    Parameters
+    ----------
+    chains
+        Any chains.
+
+    Returns
+    -------
+    list
+        For each chain the chain with its tracks, or immunum's reason as a word.
+
+    Examples
+    --------
+    >>> vh = "EVQLVESGGGLVQPGGSLRLSCAASGFNIKDTYIHWVRQAPGKGLEWVARIYPTNGYTRYADSVKGRFTISADTSKNTAY"
+    >>> vh += "LQMNSLRAEDTAVYYCSRWGGDGFYAMDYWGQGTLVTVSS"
+    >>> chain, failure = number_chains([Chain(vh), Chain("M" * 50)])
+    >>> chain.locus, int((chain.tracks["region"] == Region.CDR3).sum()), failure
+    ('H', 13, 'low_confidence')
+    """
+    numbered = _run_immunum([chain.residues for chain in chains])
+    return [_apply(chain, row) for chain, row in zip(chains, numbered, strict=True)]
+
+
+def default_group(record: Record) -> str:
+    """Give V gene and CDR3 of the first chain that has both, or the empty string.
+
+    Parameters
+    ----------
+    record
+        A numbered record.
+    """
+    for chain in record.chains:
+        regions = chain.tracks.get("region")
+        if not chain.v_call or regions is None:
+            continue
+        cdr3 = "".join(chain.residues[index] for index in np.flatnonzero(regions == Region.CDR3))
+        if cdr3:
+            return f"{gene_of(chain.v_call)}|{cdr3}"
+    return ""
+
+
+def gene_of(call: str) -> str:
+    """Give the gene of an allele: ``IGHV3-23*01`` is of ``IGHV3-23``.
+
+    Parameters
+    ----------
+    call
+        A gene or allele name.
+    """
+    return call.partition("*")[0]
+
+
+def _any_antibody(records: Sequence[Record]) -> bool:
+    chains = [chain for record in records for chain in record.chains]
+    return any(not isinstance(outcome, str) for outcome in number_chains(chains)) if chains else False
+
+
+def _number_chunk(
+    records: Sequence[Record], unnumbered: Unnumbered, report: NumberingReport
+) -> Iterator[Record]:
+    outcomes = iter(number_chains([chain for record in records for chain in record.chains]))
+    for record in records:
+        chains, failed = [], False
+        for chain in record.chains:
+            outcome = next(outcomes)
+            if isinstance(outcome, str):
+                report.unnumbered[outcome] += 1
+                failed = True
+                chains.append(chain)
+            else:
+                report.numbered[outcome.locus] += 1
+                chains.append(outcome)
+        if failed and unnumbered == "drop":
+            report.num_dropped += 1
+            continue
+        numbered = replace(record, chains=tuple(chains))
+        yield numbered if numbered.group else replace(numbered, group=default_group(numbered))
+
+
+def _run_immunum(sequences: Sequence[str]) -> list[tuple[str, int, list[str]] | str]:
+    annotator = immunum.Annotator(chains=["ig"], scheme="imgt")
+    frame = pl.DataFrame({"residues": sequences}, schema={"residues": pl.String})
+    answer = frame.select(immunum.polars.number(pl.col("residues"), annotator=annotator).alias("n"))
+    table = answer["n"].struct.unnest()
+    labels = table["numbering"].list.eval(pl.element().struct.field("position"))
+    columns = zip(table["error_kind"], table["chain"], table["query_start"], labels, strict=True)
+    return [
+        error if error is not None else (locus, start, positions.to_list())
+        for error, locus, start, positions in columns
+    ]
+
+
+def _apply(chain: Chain, outcome: tuple[str, int, list[str]] | str) -> Chain | str:
+    if isinstance(outcome, str):
+        return outcome
+    locus, start, labels = outcome
+    if start + len(labels) > len(chain):
+        return "inconsistent_numbering"
+    positions = np.zeros(len(chain), dtype=np.uint16)
+    positions[start : start + len(labels)] = [_code(label) for label in labels]
+    tracks = {**chain.tracks, "position": positions, "region": imgt_regions(positions)}
+    role = ROLE_OF_LOCUS.get(locus, Role.OTHER)
+    return replace(chain, locus=locus, role=role, tracks=tracks)
+
+
+_CODES: dict[str, int] = {}
+
+
+def _code(label: str) -> int:
+    if label not in _CODES:
+        _CODES[label] = encode_position(label)
+    return _CODES[label]

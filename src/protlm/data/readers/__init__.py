@@ -1,0 +1,116 @@
+"""Files to records: one module per kind of file, one policy for what may be in them."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from protlm.data.readers.fasta import read_fasta
+from protlm.data.readers.policy import ColumnNames, InputPolicy, ReadReport
+from protlm.data.readers.tables import read_table
+from protlm.errors import DataError
+from protlm.types.record import Record
+
+Reader = Callable[[Path, ColumnNames, InputPolicy, ReadReport], Iterator[Record]]
+
+READERS: dict[str, Reader] = {
+    ".fasta": read_fasta,
+    ".fa": read_fasta,
+    ".faa": read_fasta,
+    ".fas": read_fasta,
+    ".csv": read_table,
+    ".tsv": read_table,
+    ".txt": read_table,
+    ".parquet": read_table,
+}
+"""Reader by file suffix; ``.gz`` behind it is allowed for text."""
+
+
+def iterate_records(
+    path: Path | str,
+    *,
+    columns: ColumnNames | None = None,
+    policy: InputPolicy | None = None,
+    report: ReadReport | None = None,
+) -> Iterator[Record]:
+    """Stream the records of a FASTA, CSV, TSV or Parquet file.
+
+    Parameters
+    ----------
+    path
+        The file; text may be gzip-compressed.
+    columns
+        Which columns hold what; found by their usual names where not said.
+    policy
+        What to do with records that are not plain residues.
+    report
+        Filled with counts of what was changed or dropped.
+
+    Raises
+    ------
+    DataError
+        Naming file, row, value and remedy.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"no such file: {path}", hint="check the path and the working directory")
+    return reader_for(path)(
+        path, columns or ColumnNames(), policy or InputPolicy(), report if report is not None else ReadReport()
+    )
+
+
+def reader_for(path: Path) -> Reader:
+    """Choose the reader by suffix.
+
+    Parameters
+    ----------
+    path
+        A file name.
+    """
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes and suffixes[-1] == ".gz":
+        suffixes.pop()
+    reader = READERS.get(suffixes[-1]) if suffixes else None
+    if reader is None:
+        raise DataError(
+            f"cannot tell what kind of file {path} is",
+            hint=f"its name should end in one of {', '.join(READERS)}, with .gz behind it if compressed",
+        )
+    return reader
+
+
+def read_records(
+    path: Path | str,
+    *,
+    heavy: str | None = None,
+    light: str | None = None,
+    sequence: str | None = None,
+    policy: InputPolicy | None = None,
+) -> list[Record]:
+    """Read a FASTA, CSV, TSV or Parquet file into a list of records.
+
+    Parameters
+    ----------
+    path
+        The file; text may be gzip-compressed.
+    heavy, light, sequence
+        Column names, where they are not the usual ones.
+    policy
+        What to do with records that are not plain residues; by default an error.
+
+    Raises
+    ------
+    DataError
+        Naming file, row, value and remedy.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "two.fasta"
+    >>> _ = path.write_text(">a\\nMKT\\n>b some words\\nGG\\nGW\\n")
+    >>> [(record.id, record.chains[0].residues) for record in read_records(path)]
+    [('a', 'MKT'), ('b', 'GGGW')]
+    """
+    columns = ColumnNames(heavy=heavy, light=light, sequence=sequence)
+    return list(iterate_records(path, columns=columns, policy=policy))
+
+
+__all__ = ["ColumnNames", "InputPolicy", "ReadReport", "iterate_records", "read_records"]

@@ -1,0 +1,74 @@
+"""FASTA: one record of one chain per header."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from protlm.data.readers.policy import ColumnNames, InputPolicy, ReadReport, UniqueIds, guarded
+from protlm.data.readers.text import read_lines
+from protlm.errors import DataError
+from protlm.types.alphabet import clean_residues
+from protlm.types.record import Chain, Record
+
+
+def read_fasta(
+    path: Path, columns: ColumnNames, policy: InputPolicy, report: ReadReport
+) -> Iterator[Record]:
+    """Stream a FASTA file. The id is the header up to the first white space.
+
+    Parameters
+    ----------
+    path
+        The file.
+    columns
+        Must name none; a FASTA file has no columns.
+    policy
+        What to do with records that are not plain residues.
+    report
+        Filled with counts.
+
+    Raises
+    ------
+    DataError
+        If the file is not FASTA, or a record breaks the policy.
+    """
+    if columns != ColumnNames():
+        raise DataError(
+            f"{path} is FASTA and has no columns",
+            hint="leave out --heavy, --light, --sequence, --group-by and --label",
+        )
+    return guarded(_parse(path, policy, report), policy, report)
+
+
+def _parse(
+    path: Path, policy: InputPolicy, report: ReadReport
+) -> Iterator[tuple[str, Record | DataError]]:
+    ids = UniqueIds(policy, report)
+    for line_number, header, sequence in _entries(path):
+        name = header.split(maxsplit=1)[0] if header.strip() else f"{path.name.split('.')[0]}:{line_number}"
+        where = f"{path}, line {line_number}, record '{name}'"
+        try:
+            residues = clean_residues(sequence, gaps=policy.gaps, counts=report.changed)
+        except DataError as error:
+            yield where, error
+            continue
+        yield where, Record(ids.claim(name, where), (Chain(residues),))
+
+
+def _entries(path: Path) -> Iterator[tuple[int, str, str]]:
+    """Give the line of each header, the header, and the joined sequence lines."""
+    start, header, parts = 0, None, []
+    for number, line in enumerate(read_lines(path), start=1):
+        if line.startswith(">"):
+            if header is not None:
+                yield start, header, "".join(parts)
+            start, header, parts = number, line[1:], []
+        elif header is not None:
+            parts.append(line)
+        elif line.strip() and not line.startswith(";"):
+            raise DataError(
+                f"{path}, line {number}: expected a FASTA header starting with '>', got {line[:40]!r}",
+                hint="is this file FASTA? tables should be called .csv, .tsv or .parquet",
+            )
+    if header is None:
+        raise DataError(f"{path}: no FASTA records", hint="is the file empty?")
+    yield start, header, "".join(parts)

@@ -1,0 +1,156 @@
+"""What readers do with input that is not plain residues: stated, counted, reported."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from protlm.errors import DataError
+from protlm.types.alphabet import GapPolicy
+from protlm.types.record import Record
+
+
+@dataclass(frozen=True)
+class InputPolicy:
+    """Choices for input that is not plain residues with unique ids."""
+
+    invalid: Literal["error", "drop"] = "error"
+    """A sequence that is empty or has letters that are no residues: stop, or drop and count."""
+    gaps: GapPolicy = "error"
+    """``-`` and ``.`` inside a sequence: invalid, or remove and count."""
+    duplicate_ids: Literal["error", "rename"] = "error"
+    """An id that was seen before: stop, or append ``#2``, ``#3`` … and count."""
+
+
+@dataclass(frozen=True)
+class ColumnNames:
+    """Which columns of a table hold what; `None` looks for the usual names."""
+
+    heavy: str | None = None
+    light: str | None = None
+    sequence: str | None = None
+    id: str | None = None
+    group: tuple[str, ...] = ()
+    """Columns that together name the group of a record."""
+    labels: tuple[str, ...] = ()
+    """Columns to keep as labels."""
+
+
+@dataclass
+class ReadReport:
+    """What happened while reading."""
+
+    num_read: int = 0
+    """Records given."""
+    changed: Counter[str] = field(default_factory=Counter)
+    """Records by the rule that changed them."""
+    dropped: Counter[str] = field(default_factory=Counter)
+    """Records left out, by reason."""
+    examples: dict[str, list[str]] = field(default_factory=dict)
+    """The first few places for each reason of `dropped`."""
+
+    def drop(self, reason: str, where: str) -> None:
+        """Count a dropped record.
+
+        Parameters
+        ----------
+        reason
+            Short, the same for all records of its kind.
+        where
+            File, row and id.
+        """
+        self.dropped[reason] += 1
+        places = self.examples.setdefault(reason, [])
+        if len(places) < 3:
+            places.append(where)
+
+    def lines(self) -> list[str]:
+        """Say what was changed and dropped, a line each."""
+        changed = [f"{count:,} × {rule}" for rule, count in self.changed.most_common()]
+        dropped = [
+            f"{count:,} dropped: {reason} (first: {'; '.join(self.examples[reason])})"
+            for reason, count in self.dropped.most_common()
+        ]
+        return changed + dropped
+
+
+class UniqueIds:
+    """Refuses or renames repeated ids; remembers 8 bytes of each.
+
+    Parameters
+    ----------
+    policy
+        What to do.
+    report
+        Where to count.
+    """
+
+    def __init__(self, policy: InputPolicy, report: ReadReport) -> None:
+        self._policy = policy
+        self._report = report
+        self._seen: set[int] = set()
+
+    def claim(self, name: str, where: str) -> str:
+        """Give the id to use for a record called `name`.
+
+        Parameters
+        ----------
+        name
+            As found.
+        where
+            File and row, for the message.
+
+        Raises
+        ------
+        DataError
+            If the id was used before and the policy says so.
+        """
+        if hash(name) not in self._seen:
+            self._seen.add(hash(name))
+            return name
+        if self._policy.duplicate_ids == "error":
+            raise DataError(
+                f"{where}: the id '{name}' was used before",
+                hint="make ids unique, or pass --duplicate-ids rename to append #2, #3 …",
+            )
+        number = 2
+        while hash(f"{name}#{number}") in self._seen:
+            number += 1
+        self._report.changed["repeated id, renamed with #2, #3 …"] += 1
+        return self.claim(f"{name}#{number}", where)
+
+
+def guarded(
+    build: "Iterator[tuple[str, Record | DataError]]", policy: InputPolicy, report: ReadReport
+) -> Iterator[Record]:
+    """Apply the `invalid` policy to a stream of records and errors.
+
+    Parameters
+    ----------
+    build
+        Pairs of a place (file, row) and the record found there, or what is wrong with it.
+    policy
+        Whether to stop.
+    report
+        Where to count.
+    """
+    for where, outcome in build:
+        if isinstance(outcome, Record):
+            report.num_read += 1
+            yield outcome
+        elif policy.invalid == "error":
+            raise DataError(f"{where}: {outcome.message}", hint=outcome.hint)
+        else:
+            report.drop(_reason(outcome.message), where)
+
+
+def _reason(message: str) -> str:
+    if "empty" in message:
+        return "empty sequence"
+    if message.startswith("gap"):
+        return "gap in the sequence"
+    if message.startswith("stop"):
+        return "stop inside the sequence"
+    if "not a residue letter" in message:
+        return "letter that is no residue"
+    return message

@@ -1,0 +1,97 @@
+"""Which records go together: token budgets, length pools, an order that no input order can change."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from protlm.data.hashing import combine
+
+_ORDER_STREAM, _BATCH_STREAM = 101, 102
+
+
+def budget_batches(lengths: np.ndarray, max_tokens: int) -> list[np.ndarray]:
+    """Cut items into runs that hold at most `max_tokens`, shortest items first.
+
+    Parameters
+    ----------
+    lengths
+        Tokens per item.
+    max_tokens
+        Budget of a run. An item above it gets a run of its own.
+
+    Returns
+    -------
+    list of numpy.ndarray
+        Item indices; every item once.
+
+    Examples
+    --------
+    >>> [batch.tolist() for batch in budget_batches(np.array([5, 2, 2, 9]), 6)]
+    [[1, 2], [0], [3]]
+    """
+    order = np.argsort(lengths, kind="stable")
+    return [order[start:stop] for start, stop in _cuts(lengths[order], max_tokens)]
+
+
+def _cuts(lengths: np.ndarray, max_tokens: int) -> Iterator[tuple[int, int]]:
+    sums = np.concatenate([[0], np.cumsum(lengths)])
+    start = 0
+    while start < len(lengths):
+        stop = int(np.searchsorted(sums, sums[start] + max_tokens, side="right")) - 1
+        stop = max(stop, start + 1)
+        yield start, stop
+        start = stop
+
+
+@dataclass(frozen=True)
+class StepSampler:
+    """Gives the records of each optimiser step, epoch after epoch, without end and without state.
+
+    Records are ordered by a hash of their content key, the seed and the epoch; pools of many steps
+    are sorted by length and cut at the token budget; the steps of a pool are put in random order. The
+    records of a step therefore differ little in length, and nothing depends on the order of the
+    input.
+    """
+
+    lengths: np.ndarray
+    """Tokens per record, special tokens included."""
+    keys: np.ndarray
+    """Content key per record, uint64."""
+    step_tokens: int
+    """Token budget of a step."""
+    seed: int = 0
+    pool_steps: int = 64
+    """Steps whose records are sorted by length together."""
+
+    def epoch(self, epoch: int) -> list[np.ndarray]:
+        """Give the steps of one epoch; every record is in exactly one.
+
+        Parameters
+        ----------
+        epoch
+            0-based.
+        """
+        order = np.argsort(combine(self.seed, _ORDER_STREAM, epoch, self.keys), kind="stable")
+        steps: list[np.ndarray] = []
+        for start, stop in _cuts(self.lengths[order], self.step_tokens * self.pool_steps):
+            pool = order[start:stop]
+            steps += [pool[batch] for batch in budget_batches(self.lengths[pool], self.step_tokens)]
+        shuffle = np.argsort(combine(self.seed, _BATCH_STREAM, epoch, np.arange(len(steps))))
+        return [steps[index] for index in shuffle]
+
+    def steps(self, first_step: int = 0) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Give ``(step, epoch, rows)`` from `first_step` on, for ever.
+
+        Parameters
+        ----------
+        first_step
+            0-based; earlier steps are skipped without being read.
+        """
+        start_of_epoch, epoch = 0, 0
+        while True:
+            rows_of_step = self.epoch(epoch)
+            for index in range(max(0, first_step - start_of_epoch), len(rows_of_step)):
+                yield start_of_epoch + index, epoch, rows_of_step[index]
+            start_of_epoch += len(rows_of_step)
+            epoch += 1

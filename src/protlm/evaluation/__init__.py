@@ -1,0 +1,1 @@
+"""How good is it, beside what costs nothing."""

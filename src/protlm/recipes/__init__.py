@@ -1,0 +1,1 @@
+"""One function and one config per verb: wiring only."""

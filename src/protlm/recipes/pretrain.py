@@ -1,0 +1,270 @@
+"""pretrain: a corpus and a masking to a trained model in a Run."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import polars as pl
+import torch
+import yaml
+from pydantic import Field
+
+from protlm.config import AnyConfig, BaseConfig, one_of
+from protlm.data.corpus import Corpus
+from protlm.errors import DataError, RunError
+from protlm.evaluation.frequencies import count_residues
+from protlm.masking import maskings
+from protlm.masking.corrupt import CorruptionConfig
+from protlm.masking.policies import RegionMasking
+from protlm.models.architectures import EsmArchitecture, architectures
+from protlm.models.language_model import LanguageModel
+from protlm.models.loading import pick_device
+from protlm.progress import duration
+from protlm.recipes.prepare import open_source
+from protlm.runs import Run
+from protlm.training.loop import TrainingConfig, train
+from protlm.training.mlm_job import MaskingTally, MlmJob, token_lengths
+from protlm.types.regions import Region
+
+Say = Callable[[str], None]
+
+
+class DataConfig(BaseConfig):
+    """What to train and evaluate on."""
+
+    train: str
+    """A corpus, ``FOLDER:SUBSET`` of one, or any file that `prepare` reads."""
+    eval: str | None = None
+    """The same, for evaluation during training."""
+    eval_records: int = Field(default=2000, ge=1)
+    """Evaluate on at most this many records, chosen by their content keys."""
+    long_records: Literal["error", "drop"] = "error"
+    """Records over the model's limit: stop, or leave out and count."""
+
+
+class PretrainConfig(BaseConfig):
+    """Settings of `protlm pretrain`."""
+
+    data: DataConfig
+    model: Annotated[AnyConfig, one_of(architectures)] = EsmArchitecture.Config()
+    masking: Annotated[AnyConfig, one_of(maskings)] = RegionMasking.Config()
+    corruption: CorruptionConfig = CorruptionConfig()
+    training: TrainingConfig = TrainingConfig()
+    seed: int = 0
+    """Of initial weights, order of records, masks and dropout."""
+
+
+def pretrain(
+    config: PretrainConfig, out: Path | str, *, device: str = "auto", force: bool = False, say: Say = print
+) -> Run:
+    """Train a masked language model; the same call resumes an interrupted Run.
+
+    Parameters
+    ----------
+    config
+        What to do.
+    out
+        The Run folder.
+    device
+        ``"auto"`` takes a GPU if there is one.
+    force
+        Start over in a finished Run.
+    say
+        Tells the user what happens.
+
+    Raises
+    ------
+    RunError
+        If the Run is finished, or training fails.
+    """
+    run = Run.create(out, verb="pretrain", force=force)
+    _same_config(run, config)
+    run.write_config(config.dump())
+    parts = assemble(config, run, device=device, say=say)
+    say(f"{parts.model.num_parameters:,} parameters; {parts.model.path}")
+    torch.manual_seed(config.seed)
+    train(parts.model, parts.job, config.training, run, device=parts.device)
+    count_residues(parts.job.train, parts.job.rows).write_parquet(run.table_path("train_frequencies"))
+    rates_table(parts.job.tally).write_parquet(run.table_path("masking_rates"))
+    run.finish()
+    return run
+
+
+def _same_config(run: Run, config: PretrainConfig) -> None:
+    """Refuse to resume with other settings than the interrupted Run had."""
+    old, new = run.read_config(), yaml.safe_load(config.dump())
+    changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+    if old and changed:
+        raise RunError(
+            f"{run.path} was interrupted under other settings: {', '.join(changed)} changed",
+            hint="choose another --out, or pass --force to start over",
+        )
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a configuration builds."""
+
+    model: LanguageModel
+    job: MlmJob
+    device: torch.device
+
+
+def assemble(config: PretrainConfig, run: Run, *, device: str, say: Say) -> Parts:
+    """Build model and job of a configuration, and record the data in the Run.
+
+    Parameters
+    ----------
+    config
+        What to do.
+    run
+        Where corpora made from files go.
+    device
+        Where to train.
+    say
+        Tells the user what happens.
+    """
+    corpus = open_source(config.data.train, run.path / "data" / "train", say=say)
+    held_out = None
+    if config.data.eval is not None:
+        held_out = open_source(config.data.eval, run.path / "data" / "eval", say=say)
+    run.write_json("data_manifest.json", _manifest(config, corpus, held_out))
+    place = pick_device(device)
+    model = config.model.build(seed=config.seed, name=run.name)  # type: ignore[attr-defined]
+    model = model.to(place)
+    rows = _fitting_rows(corpus, model, config.data, say)
+    job = MlmJob(
+        train=corpus,
+        evaluation=held_out,
+        masking=config.masking.build(),  # type: ignore[attr-defined]
+        model=model,
+        settings=config.training,
+        run=run,
+        corruption=config.corruption,
+        seed=config.seed,
+        rows=rows,
+        eval_rows=None if held_out is None else _eval_rows(held_out, model, config.data, say),
+    )
+    say(
+        f"{len(rows):,} training records, {int(job.sampler.lengths.sum()):,} tokens per epoch; "
+        f"{config.training.max_steps:,} steps of {config.training.step_tokens:,} tokens"
+    )
+    return Parts(model, job, place)
+
+
+def dry_run(config: PretrainConfig, out: Path | str, *, device: str, say: Say) -> str:
+    """Describe what a configuration would do, without training; leaves no Run behind.
+
+    Parameters
+    ----------
+    config
+        What to do.
+    out
+        Where the Run would go; corpora made from files go to a folder beside it.
+    device
+        Where to train.
+    say
+        Tells the user what happens.
+
+    Returns
+    -------
+    str
+        Resolved settings, sizes, estimated time, and a masked record decoded.
+    """
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run.create(Path(folder) / Path(out).name, verb="pretrain")
+        parts = assemble(config, run, device=device, say=say)
+        _, micro_batches = next(parts.job.steps(0))
+        first = micro_batches[0]
+        for _ in range(2):  # the first pass warms up
+            begin = time.perf_counter()
+            parts.job.loss(parts.model, first).loss.backward()
+        per_token = (time.perf_counter() - begin) / len(first.batch.tokens)
+        seconds = per_token * config.training.step_tokens * config.training.max_steps
+        return "\n".join(
+            [
+                config.dump(),
+                f"parameters: {parts.model.num_parameters:,}",
+                f"computation: {parts.model.path}",
+                f"tokens per step: {config.training.step_tokens:,} in {len(micro_batches)} micro-batches",
+                f"tokens in all: {config.training.step_tokens * config.training.max_steps:,}",
+                f"estimated time: {duration(seconds)} (from one forward and backward pass here)",
+                "first records of the first batch, masked residues in lower case or as _:",
+                *_decoded(first, parts.model),
+            ]
+        )
+
+
+def rates_table(tally: MaskingTally) -> pl.DataFrame:
+    """Table asked and observed masking rates by region.
+
+    Parameters
+    ----------
+    tally
+        Counted during training.
+    """
+    total = MaskingTally(*(np.append(values, values.sum()) for values in vars(tally).values()))
+    names = [region.name if region else "outside" for region in Region] + ["all"]
+    seen = total.maskable > 0
+    return pl.DataFrame(
+        {
+            "region": np.array(names)[seen],
+            "asked": (total.asked[seen] / total.maskable[seen]),
+            "observed": (total.observed[seen] / total.maskable[seen]),
+            "n_residues": total.maskable[seen].astype(np.int64),
+        }
+    )
+
+
+def _fitting_rows(corpus: Corpus, model: LanguageModel, data: DataConfig, say: Say) -> np.ndarray:
+    limit = model.layout.max_tokens
+    rows = np.arange(len(corpus))
+    if not len(rows):
+        raise DataError(f"{corpus.name} has no records", hint="look at what prepare reported as dropped")
+    if limit is None:
+        return rows
+    lengths = token_lengths(corpus, model.layout)
+    too_long = np.flatnonzero(lengths > limit)
+    if not len(too_long):
+        return rows
+    if data.long_records == "error":
+        row = int(too_long[0])
+        raise DataError(
+            f"{len(too_long):,} records of {corpus.name} are over the model's limit of {limit} tokens; "
+            f"the first is '{corpus.record(row).id}' with {lengths[row]:,}",
+            hint="raise model.max_tokens, or set data.long_records=drop",
+        )
+    say(f"{len(too_long):,} records of {corpus.name} left out: over the limit of {limit} tokens")
+    return rows[lengths <= limit]
+
+
+def _eval_rows(corpus: Corpus, model: LanguageModel, data: DataConfig, say: Say) -> np.ndarray:
+    rows = _fitting_rows(corpus, model, data, say)
+    order = np.argsort(corpus.keys[rows], kind="stable")  # keys are hashes, so this is a fair sample
+    return np.sort(rows[order[: data.eval_records]])
+
+
+def _manifest(config: PretrainConfig, corpus: Corpus, held_out: Corpus | None) -> dict[str, object]:
+    def facts(source: str | None, each: Corpus | None) -> dict[str, object] | None:
+        if each is None:
+            return None
+        return {"source": source, "subset": each.subset, "num_records": len(each), "corpus": each.manifest}
+
+    return {"train": facts(config.data.train, corpus), "eval": facts(config.data.eval, held_out)}
+
+
+def _decoded(first: "object", model: LanguageModel, most: int = 3) -> list[str]:
+    batch, rows, targets = first.batch, first.rows, first.targets  # type: ignore[attr-defined]
+    tokens = [model.layout.tokens[index] for index in batch.tokens.tolist()]
+    for row, target in zip(rows.tolist(), targets.tolist(), strict=True):
+        tokens[row] = "_" if tokens[row] == model.layout.mask else model.layout.tokens[target].lower()
+    offsets = batch.offsets.tolist()
+    return ["  " + "".join(tokens[a:b]) for a, b in zip(offsets[:most], offsets[1:], strict=False)]
+
+
+__all__ = ["PretrainConfig", "dry_run", "pretrain"]

@@ -1,0 +1,1 @@
+"""Reads Run folders and score tables; never imports torch."""

@@ -1,0 +1,232 @@
+"""Masked-language-model training as a job for the loop: a corpus, a masking, an objective."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from protlm.data.collate import collate
+from protlm.data.corpus import Corpus
+from protlm.data.sampling import StepSampler, budget_batches
+from protlm.masking.corrupt import Corrupted, CorruptionConfig, corrupt
+from protlm.masking.policies import UniformMasking
+from protlm.models.language_model import LanguageModel
+from protlm.objectives.mlm import MaskedLanguageModelling
+from protlm.runs import Run
+from protlm.training.loop import TrainingConfig
+from protlm.types.batch import Batch, LossOutput
+from protlm.types.regions import Region
+
+EVAL_SEED = 20240229
+"""Seed of the evaluation masks: fixed, so that all models of all Runs see the same ones."""
+
+
+@dataclass
+class MaskingTally:
+    """Counts by region what was asked for and what was drawn."""
+
+    asked: np.ndarray = field(default_factory=lambda: np.zeros(len(Region)))
+    """Sum of selection probabilities."""
+    observed: np.ndarray = field(default_factory=lambda: np.zeros(len(Region)))
+    """Selected residues."""
+    maskable: np.ndarray = field(default_factory=lambda: np.zeros(len(Region)))
+    """Residues that could have been selected."""
+
+    def add(self, batch: Batch, probabilities: torch.Tensor, rows: torch.Tensor) -> None:
+        """Count one batch.
+
+        Parameters
+        ----------
+        batch
+            With or without a region track.
+        probabilities
+            Per token.
+        rows
+            Selected tokens.
+        """
+        if "region" in batch.tracks:
+            region = batch.tracks["region"].numpy()
+        else:
+            region = np.zeros(len(batch.tokens), dtype=np.uint8)
+        size = len(Region)
+        self.asked += np.bincount(region, weights=probabilities.numpy(), minlength=size)
+        self.observed += np.bincount(region[rows.numpy()], minlength=size)
+        can = batch.standard if batch.standard is not None else batch.is_residue
+        self.maskable += np.bincount(region[can.numpy()], minlength=size)
+
+
+class MlmJob:
+    """Gives the loop corrupted batches and their loss.
+
+    Parameters
+    ----------
+    train, evaluation
+        Corpora; `evaluation` may be missing.
+    masking
+        Policy for training. Evaluation always masks uniformly.
+    model
+        For its layout.
+    settings
+        Token budgets.
+    run
+        Where the model goes.
+    corruption
+        Shares of mask, random and unchanged tokens.
+    seed
+        Of order and masks.
+    rows, eval_rows
+        Records to use; all by default.
+    """
+
+    def __init__(
+        self,
+        *,
+        train: Corpus,
+        evaluation: Corpus | None,
+        masking: Any,
+        model: LanguageModel,
+        settings: TrainingConfig,
+        run: Run,
+        corruption: CorruptionConfig,
+        seed: int,
+        rows: np.ndarray | None = None,
+        eval_rows: np.ndarray | None = None,
+    ) -> None:
+        self.train, self.evaluation, self.masking, self.layout = train, evaluation, masking, model.layout
+        self.settings, self.run, self.corruption, self.seed = settings, run, corruption, seed
+        self.rows = np.arange(len(train)) if rows is None else rows
+        self.eval_rows = eval_rows
+        self.objective = MaskedLanguageModelling()
+        self.tally = MaskingTally()
+        self.sampler = StepSampler(
+            lengths=self._token_lengths(train)[self.rows],
+            keys=train.keys[self.rows],
+            step_tokens=settings.step_tokens,
+            seed=seed,
+        )
+
+    def steps(self, first_step: int) -> Iterator[tuple[int, list[Corrupted]]]:
+        """Give the corrupted micro-batches of each step.
+
+        Parameters
+        ----------
+        first_step
+            0-based.
+        """
+        budget = self.settings.micro_tokens or self.settings.step_tokens
+        for step, epoch, chosen in self.sampler.steps(first_step):
+            micro_batches = [
+                self._corrupted(self.rows[chosen[part]], epoch)
+                for part in budget_batches(self.sampler.lengths[chosen], budget)
+            ]
+            yield step, micro_batches
+
+    def loss(self, model: nn.Module, micro_batch: Corrupted) -> LossOutput:
+        """Give the summed loss of a micro-batch.
+
+        Parameters
+        ----------
+        model
+            Possibly wrapped for distributed training.
+        micro_batch
+            From `steps`.
+        """
+        device = next(model.parameters()).device
+        return self.objective(model, _to(micro_batch, device))
+
+    def num_tokens(self, micro_batch: Corrupted) -> int:
+        """Count tokens; there is no padding.
+
+        Parameters
+        ----------
+        micro_batch
+            From `steps`.
+        """
+        return len(micro_batch.batch.tokens)
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """Give loss and accuracy on fixed uniform masks of the evaluation corpus.
+
+        Parameters
+        ----------
+        model
+            The bare model.
+        """
+        sums: dict[str, list[float]] = {}
+        for micro_batch in self._eval_batches:
+            output = self.loss(model, micro_batch)
+            for name, (total, count) in {"loss": (output.loss.item(), output.count), **output.parts}.items():
+                old = sums.setdefault(name, [0.0, 0.0])
+                old[0] += total
+                old[1] += count
+        return {name: total / count for name, (total, count) in sums.items()}
+
+    def save_model(self, model: nn.Module) -> None:
+        """Write the model into the Run.
+
+        Parameters
+        ----------
+        model
+            The bare model.
+        """
+        cast(LanguageModel, model).save(self.run.model_path)
+
+    def state(self) -> dict[str, Any]:
+        """Give the tally as plain lists."""
+        return {name: values.tolist() for name, values in vars(self.tally).items()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state` gave.
+
+        Parameters
+        ----------
+        state
+            Plain lists.
+        """
+        self.tally = MaskingTally(**{name: np.array(values) for name, values in state.items()})
+
+    @cached_property
+    def _eval_batches(self) -> list[Corrupted]:
+        if self.evaluation is None:
+            return []
+        rows = np.arange(len(self.evaluation)) if self.eval_rows is None else self.eval_rows
+        masking, budget = UniformMasking(mean_rate=0.15), self.settings.micro_tokens or self.settings.step_tokens
+        parts = budget_batches(self._token_lengths(self.evaluation)[rows], budget)
+        batches = [collate(self.evaluation.gather(rows[part]), self.layout) for part in parts]
+        return [corrupt(each, masking(each), self.layout, seed=EVAL_SEED, epoch=0) for each in batches]
+
+    def _corrupted(self, rows: np.ndarray, epoch: int) -> Corrupted:
+        batch = collate(self.train.gather(rows), self.layout)
+        probabilities = self.masking(batch)
+        corrupted = corrupt(
+            batch, probabilities, self.layout, seed=self.seed, epoch=epoch, settings=self.corruption
+        )
+        self.tally.add(batch, probabilities, corrupted.rows)
+        return corrupted
+
+    def _token_lengths(self, corpus: Corpus) -> np.ndarray:
+        return token_lengths(corpus, model_layout=self.layout)
+
+
+def token_lengths(corpus: Corpus, model_layout: Any) -> np.ndarray:
+    """Give the tokens of each record of a corpus, special tokens included.
+
+    Parameters
+    ----------
+    corpus
+        Any corpus.
+    model_layout
+        The model's `TokenLayout`.
+    """
+    separators = (corpus.num_chains_per_record - 1) * len(model_layout.separator)
+    return corpus.lengths + separators + len(model_layout.begin) + len(model_layout.end)
+
+
+def _to(corrupted: Corrupted, device: torch.device) -> Corrupted:
+    if device.type == "cpu":
+        return corrupted
+    return Corrupted(corrupted.batch.to(device), corrupted.rows.to(device), corrupted.targets.to(device))

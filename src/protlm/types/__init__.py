@@ -1,0 +1,1 @@
+"""The vocabulary: residues, chains, records, variants, regions, batches."""

@@ -1,0 +1,89 @@
+"""A Record: one or more chains with their per-residue tracks. Frozen and torch-free."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from protlm.errors import DataError
+
+TRACK_DTYPES: Mapping[str, np.dtype] = MappingProxyType(
+    {
+        "region": np.dtype(np.uint8),
+        "position": np.dtype(np.uint16),
+        "segment": np.dtype(np.uint8),
+        "mutated": np.dtype(np.uint8),
+    }
+)
+"""The per-residue tracks and how they are stored; 0 always means not known."""
+
+
+class Role(IntEnum):
+    """What a chain is in its record."""
+
+    OTHER = 0
+    HEAVY = 1
+    LIGHT = 2
+
+
+ROLE_OF_LOCUS = MappingProxyType({"H": Role.HEAVY, "K": Role.LIGHT, "L": Role.LIGHT})
+"""Role of an immunoglobulin chain by its locus letter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """One polypeptide.
+
+    Raises
+    ------
+    DataError
+        If a track is not known or not as long as the residues.
+
+    Examples
+    --------
+    >>> Chain("EVQL", tracks={"region": np.ones(3, np.uint8)})
+    Traceback (most recent call last):
+    ...
+    protlm.errors.DataError: track 'region' has 3 values for a chain of 4 residues
+    """
+
+    residues: str
+    """One letter per residue, upper case, no gaps."""
+    role: Role = Role.OTHER
+    locus: str = ""
+    """Immune receptor locus: H K L (antibody), A B G D (T cell); empty where not known."""
+    v_call: str = ""
+    """V gene or allele, such as IGHV3-23*01; empty where not known."""
+    j_call: str = ""
+    tracks: Mapping[str, np.ndarray] = field(default_factory=dict, compare=False)
+    """One value per residue under each name of `TRACK_DTYPES`."""
+
+    def __post_init__(self) -> None:
+        for name, values in self.tracks.items():
+            if name not in TRACK_DTYPES:
+                raise DataError(f"unknown track '{name}'", hint=f"known: {', '.join(TRACK_DTYPES)}")
+            if len(values) != len(self.residues):
+                raise DataError(
+                    f"track '{name}' has {len(values)} values for a chain of {len(self.residues)} residues"
+                )
+
+    def __len__(self) -> int:
+        return len(self.residues)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is put to a model as one input: a protein, an antibody pair, a complex."""
+
+    id: str
+    chains: tuple[Chain, ...]
+    labels: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    """Values of other columns, by name."""
+    group: str = ""
+    """What must stay on one side of a split: a clonotype, a donor, a cluster."""
+
+    def __len__(self) -> int:
+        return sum(len(chain) for chain in self.chains)
