@@ -179,7 +179,7 @@ class Run:
         path = self.path / name
         part = path.with_name(path.name + ".part")
         part.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-        os.replace(part, path)
+        part.replace(path)
 
     def read_json(self, name: str) -> dict[str, Any]:
         """Read a JSON file of the folder.
@@ -218,7 +218,7 @@ class Run:
             kept = [line for line in self.metrics() if line.get("step", 0) <= step]
             part = path.with_suffix(".part")
             part.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-            os.replace(part, path)
+            part.replace(path)
 
     def metrics(self) -> Iterator[dict[str, Any]]:
         """Read the metric lines; a last line cut short by an interruption is left out."""
@@ -298,7 +298,7 @@ def _processor() -> str:
 def _commit() -> str | None:
     source = Path(__file__).resolve().parent
     try:
-        answer = subprocess.run(
+        answer = subprocess.run(  # noqa: S603 - our own words, no shell
             ["git", "-C", str(source), "rev-parse", "HEAD"],  # noqa: S607
             capture_output=True,
             text=True,

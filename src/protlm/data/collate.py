@@ -85,7 +85,9 @@ def collate(records: FlatRecords, layout: TokenLayout) -> Batch:
         residue_stop=torch.from_numpy(residue_stop),
         positions=torch.from_numpy(positions),
         record_keys=torch.from_numpy(records.keys.view(np.int64)),
-        tracks={name: torch.from_numpy(_spread(values, where, total)) for name, values in records.tracks.items()},
+        tracks={
+            name: torch.from_numpy(_spread(values, where, total)) for name, values in records.tracks.items()
+        },
         standard=torch.from_numpy(standard),
     )
 

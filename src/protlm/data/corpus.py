@@ -140,7 +140,9 @@ class CorpusWriter:
 
     def _chain_row(self, chain: Chain) -> int:
         tracks = {
-            name: np.ascontiguousarray(chain.tracks[name], dtype=dtype).tobytes() if name in chain.tracks else b""
+            name: np.ascontiguousarray(chain.tracks[name], dtype=dtype).tobytes()
+            if name in chain.tracks
+            else b""
             for name, dtype in TRACK_DTYPES.items()
         }
         digest = hashlib.blake2b(digest_size=8)
@@ -262,7 +264,8 @@ class Corpus:
         """
         values = self._records.row(row)
         chains = [
-            self._chain(index, Role(role)) for index, role in zip(values["chains"], values["roles"], strict=True)
+            self._chain(index, Role(role))
+            for index, role in zip(values["chains"], values["roles"], strict=True)
         ]
         labels = json.loads(values["labels"]) if values["labels"] else {}
         return Record(values["id"], tuple(chains), labels=labels, group=values["group"])
@@ -322,7 +325,9 @@ class Corpus:
     def _chain(self, index: int, role: Role) -> Chain:
         values = self._chains.row(index)
         tracks = {
-            name: np.frombuffer(values[name], dtype=dtype) for name, dtype in TRACK_DTYPES.items() if values[name]
+            name: np.frombuffer(values[name], dtype=dtype)
+            for name, dtype in TRACK_DTYPES.items()
+            if values[name]
         }
         return Chain(
             values["residues"],

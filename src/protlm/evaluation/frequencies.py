@@ -46,12 +46,8 @@ def _count_chunk(corpus: Corpus, rows: np.ndarray, loci: np.ndarray, genes: np.n
     chain = np.repeat(corpus.chain_rows(rows), flat.chain_lengths)
     letter, position = _LETTER[flat.residues], flat.tracks["position"]
     counted = (position > 0) & (letter >= 0)
-    frame = pl.DataFrame(
-        {"chain": chain[counted], "position": position[counted], "letter": letter[counted]}
-    )
-    calls = pl.DataFrame(
-        {"chain": np.unique(chain[counted])}
-    ).with_columns(
+    frame = pl.DataFrame({"chain": chain[counted], "position": position[counted], "letter": letter[counted]})
+    calls = pl.DataFrame({"chain": np.unique(chain[counted])}).with_columns(
         locus=pl.col("chain").map_elements(lambda index: loci[index], return_dtype=pl.String),
         v_gene=pl.col("chain").map_elements(lambda index: genes[index], return_dtype=pl.String),
     )

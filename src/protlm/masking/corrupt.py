@@ -1,16 +1,16 @@
 """Draw the masked positions of a batch and corrupt its tokens, the same for any batching."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from protlm.config import BaseConfig, Rate
 from protlm.data.hashing import combine, mix, uniform
 from protlm.data.layout import TokenLayout
-from protlm.types.batch import Batch
+from protlm.types.batch import Batch, Corrupted
 
 _SELECT, _ACTION, _LETTER = 1, 2, 3
 
@@ -22,18 +22,6 @@ class CorruptionConfig(BaseConfig):
     """Share of selected tokens that become the mask token."""
     random_share: Rate = 0.1
     """Share that becomes one of the twenty amino acids at random; the rest stays as it is."""
-
-
-@dataclass(frozen=True)
-class Corrupted:
-    """A batch with some tokens hidden, and what stood there."""
-
-    batch: Batch
-    """With corrupted tokens."""
-    rows: Int[Tensor, " r"]
-    """Flat indices of the selected tokens, ascending."""
-    targets: Int[Tensor, " r"]
-    """The original ids at `rows`."""
 
 
 def corrupt(

@@ -61,7 +61,7 @@ class LanguageModel(nn.Module):
         self.layout = layout
         self.name = name
         self.is_flat = isinstance(module, EsmForMaskedLM)
-        self._attention = attention
+        self._attention: Attention | None = attention
         if self.is_flat:
             # never trained or read here; without this, distributed training waits for its gradient
             module.esm.contact_head.requires_grad_(False)
@@ -161,9 +161,8 @@ class LanguageModel(nn.Module):
         self.layout.save(folder)
 
     def _attention_path(self) -> tuple[Attention, str]:
-        if self._attention is not None:
-            return self._attention, "asked for"
-        return attention_for(self.device)
+        asked: Attention | None = self._attention
+        return attention_for(self.device) if asked is None else (asked, "asked for")
 
 
 def _token_mask(batch: Batch) -> Tensor:

@@ -16,9 +16,7 @@ from protlm.runs import Run
 transformers_logging.disable_progress_bar()  # ours says what takes long
 
 
-def load_model(
-    name: str | Path, *, device: str = "auto", precision: Precision = "float32"
-) -> LanguageModel:
+def load_model(name: str | Path, *, device: str = "auto", precision: Precision = "float32") -> LanguageModel:
     """Load a masked language model for inference.
 
     Parameters

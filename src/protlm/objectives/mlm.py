@@ -6,8 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from protlm.masking.corrupt import Corrupted
-from protlm.types.batch import LossOutput
+from protlm.types.batch import Corrupted, LossOutput
 from protlm.types.regions import Region
 
 

@@ -1,5 +1,6 @@
 """evaluate regions: models and baselines on held-out antibodies, residue by residue."""
 
+import time
 from collections.abc import Callable, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -65,8 +66,8 @@ def evaluate_regions(
     run.write_json("data_manifest.json", _manifest(corpus, records, models, say))
     tables = [_predict(model, records, max_tokens, say) for model in loaded]
     if counts is not None:
-        for use_v_gene in (False, True):
-            tables.append(predict_baseline(FrequencyBaseline(counts, use_v_gene=use_v_gene), records))
+        baselines = [FrequencyBaseline(counts, use_v_gene=use_v_gene) for use_v_gene in (False, True)]
+        tables += [predict_baseline(baseline, records) for baseline in baselines]
     else:
         say("no baselines: none of the models is a Run that kept its training frequencies")
     table = pl.concat(tables)
@@ -110,8 +111,6 @@ def _train_counts(models: Sequence[str]) -> pl.DataFrame | None:
 def _predict(model: LanguageModel, records: Sequence[Record], max_tokens: int, say: Say) -> pl.DataFrame:
     total = sum(len(record) for record in records)
     say(f"{model.name}: {total:,} masked contexts over {len(records):,} records; {model.path}")
-    import time
-
     begin = time.perf_counter()
     with Progress(model.name, total, unit="context") as progress:
         table = predict_residues(

@@ -181,9 +181,9 @@ def dry_run(config: PretrainConfig, out: Path | str, *, device: str, say: Say) -
         parts = assemble(config, run, device=device, say=say)
         _, micro_batches = next(parts.job.steps(0))
         first = micro_batches[0]
-        for _ in range(2):  # the first pass warms up
-            begin = time.perf_counter()
-            parts.job.loss(parts.model, first).loss.backward()
+        parts.job.loss(parts.model, first).loss.backward()  # warms up
+        begin = time.perf_counter()
+        parts.job.loss(parts.model, first).loss.backward()
         per_token = (time.perf_counter() - begin) / len(first.batch.tokens)
         seconds = per_token * config.training.step_tokens * config.training.max_steps
         return "\n".join(
@@ -263,8 +263,9 @@ def _decoded(first: "object", model: LanguageModel, most: int = 3) -> list[str]:
     tokens = [model.layout.tokens[index] for index in batch.tokens.tolist()]
     for row, target in zip(rows.tolist(), targets.tolist(), strict=True):
         tokens[row] = "_" if tokens[row] == model.layout.mask else model.layout.tokens[target].lower()
-    offsets = batch.offsets.tolist()
-    return ["  " + "".join(tokens[a:b]) for a, b in zip(offsets[:most], offsets[1:], strict=False)]
+    sequences = batch.sequence_index.tolist()
+    most = min(most, batch.num_sequences)
+    return ["  " + "".join(t for t, s in zip(tokens, sequences, strict=True) if s == i) for i in range(most)]
 
 
 __all__ = ["PretrainConfig", "dry_run", "pretrain"]

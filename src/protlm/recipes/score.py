@@ -388,5 +388,12 @@ def provenance(
             for model, result in zip(models, results, strict=True)
         ],
         "ensemble": "mean" if len(models) > 1 else None,
-        "versions": {name: importlib.metadata.version(name) for name in ("protlm", "torch", "transformers")},
+        "versions": {name: _version(name) for name in ("protlm", "torch", "transformers")},
     }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # run from a source tree that is not installed
+        return None

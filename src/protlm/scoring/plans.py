@@ -134,7 +134,12 @@ class MaskedMarginal:
 
 def _terms(variants: Sequence[Variant], layout: TokenLayout, read: "ReadSite") -> Terms:
     entries = [
-        (number, read(mutation.index), layout.ids[mutation.mutant], layout.residue_ids[ord(mutation.wild_type)])
+        (
+            number,
+            read(mutation.index),
+            layout.ids[mutation.mutant],
+            layout.residue_ids[ord(mutation.wild_type)],
+        )
         for number, variant in enumerate(variants)
         for mutation in variant.mutations
     ]

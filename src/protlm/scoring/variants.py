@@ -91,6 +91,4 @@ def score_variants(
     """
     contexts, terms = plan_contexts(model, plan, wild_type, variants, chain=chain)
     reads = run_contexts(model, contexts, max_tokens=max_tokens, on_batch=on_batch)
-    return VariantScores(
-        model.name, terms.scores(reads), contexts.num_contexts, contexts.num_masked_contexts
-    )
+    return VariantScores(model.name, terms.scores(reads), contexts.num_contexts, contexts.num_masked_contexts)

@@ -17,10 +17,10 @@ from torch import nn
 
 from protlm.config import BaseConfig
 from protlm.errors import RunError
+from protlm.progress import Progress
 from protlm.runs import Run
 from protlm.training.checkpoint import load_checkpoint, save_checkpoint
 from protlm.training.optim import OptimizerConfig
-from protlm.progress import Progress
 from protlm.types.batch import LossOutput
 
 
@@ -197,7 +197,8 @@ class _Trainer:
     def _scale_and_clip(self, factor: float) -> float:
         """Turn the summed gradient into that of the mean; give its norm before clipping."""
         parameters = [p for p in self.model.parameters() if p.grad is not None]
-        torch._foreach_mul_([p.grad for p in parameters], factor)
+        for parameter in parameters:
+            parameter.grad.mul_(factor)  # type: ignore[union-attr]
         limit = self.settings.optimizer.clip_norm
         return float(nn.utils.clip_grad_norm_(parameters, math.inf if limit is None else limit))
 
@@ -303,7 +304,9 @@ def _accumulate(sums: dict[str, tuple[float, int]], more: Mapping[str, tuple[flo
         sums[name] = (old_total + total, old_count + count)
 
 
-def _over_processes(sums: dict[str, tuple[float, int]], accelerator: Accelerator) -> dict[str, tuple[float, int]]:
+def _over_processes(
+    sums: dict[str, tuple[float, int]], accelerator: Accelerator
+) -> dict[str, tuple[float, int]]:
     if accelerator.num_processes == 1:
         return sums
     from accelerate.utils import gather_object

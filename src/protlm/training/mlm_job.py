@@ -12,13 +12,13 @@ from torch import nn
 from protlm.data.collate import collate
 from protlm.data.corpus import Corpus
 from protlm.data.sampling import StepSampler, budget_batches
-from protlm.masking.corrupt import Corrupted, CorruptionConfig, corrupt
+from protlm.masking.corrupt import CorruptionConfig, corrupt
 from protlm.masking.policies import UniformMasking
 from protlm.models.language_model import LanguageModel
 from protlm.objectives.mlm import MaskedLanguageModelling
 from protlm.runs import Run
 from protlm.training.loop import TrainingConfig
-from protlm.types.batch import Batch, LossOutput
+from protlm.types.batch import Batch, Corrupted, LossOutput
 from protlm.types.regions import Region
 
 EVAL_SEED = 20240229
@@ -194,7 +194,10 @@ class MlmJob:
         if self.evaluation is None:
             return []
         rows = np.arange(len(self.evaluation)) if self.eval_rows is None else self.eval_rows
-        masking, budget = UniformMasking(mean_rate=0.15), self.settings.micro_tokens or self.settings.step_tokens
+        masking, budget = (
+            UniformMasking(mean_rate=0.15),
+            self.settings.micro_tokens or self.settings.step_tokens,
+        )
         parts = budget_batches(self._token_lengths(self.evaluation)[rows], budget)
         batches = [collate(self.evaluation.gather(rows[part]), self.layout) for part in parts]
         return [corrupt(each, masking(each), self.layout, seed=EVAL_SEED, epoch=0) for each in batches]

@@ -85,9 +85,7 @@ class Batch:
         moved = {
             name: value.to(device) for name, value in vars(self).items() if isinstance(value, torch.Tensor)
         }
-        return replace(
-            self, **moved, tracks={name: value.to(device) for name, value in self.tracks.items()}
-        )
+        return replace(self, **moved, tracks={name: value.to(device) for name, value in self.tracks.items()})
 
     def select(self, sequences: Int[np.ndarray, " n"]) -> "Batch":
         """Give a batch of the named sequences, in that order; repeats are allowed.
@@ -144,6 +142,18 @@ class Batch:
     def _column(self) -> Tensor:
         index = torch.arange(len(self.tokens), device=self.tokens.device)
         return index - self.offsets[self.sequence_index.long()]
+
+
+@dataclass(frozen=True)
+class Corrupted:
+    """A batch with some tokens hidden, and what stood there."""
+
+    batch: Batch
+    """With corrupted tokens."""
+    rows: Int[Tensor, " r"]
+    """Flat indices of the selected tokens, ascending."""
+    targets: Int[Tensor, " r"]
+    """The original ids at `rows`."""
 
 
 @dataclass(frozen=True)

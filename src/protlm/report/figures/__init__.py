@@ -1,0 +1,1 @@
+"""Figures: each computes plain data once, and draws them on demand with plotly."""
