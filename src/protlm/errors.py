@@ -48,6 +48,10 @@ class RunError(UserError):
     """A Run folder is missing, unfinished, or would be overwritten."""
 
 
+class Interrupted(UserError):
+    """The user or the cluster stopped the work; what was done is saved."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Give a hint that names the closest known name and lists them all.
 

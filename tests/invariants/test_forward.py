@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from fixtures.builders import as_record, batch_of, lively_esm, random_records, with_tokens
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
+from fixtures.builders import as_record, batch_of, lively_esm, random_records, with_tokens
 from protlm.data.layout import SEPARATORS, TokenLayout, esm_layout
 from protlm.errors import ConfigError, ModelError
 from protlm.models.language_model import LanguageModel
@@ -102,6 +102,14 @@ def test_reading_some_rows_gives_those_rows(models, records, share, attention):
     chosen = np.random.default_rng(1).random(len(batch.tokens)) < share
     rows = torch.from_numpy(np.flatnonzero(chosen))
     torch.testing.assert_close(logits(model, batch, rows), logits(model, batch)[rows], **CLOSE)
+
+
+@pytest.mark.xfail(strict=True, reason="torch.cat of nothing (grouped), max of nothing (padded)")
+@pytest.mark.parametrize("attention", ["grouped", "padded"])
+def test_reading_no_rows_gives_no_logits(attention):
+    model = lively_esm(attention=attention)
+    none = torch.zeros(0, dtype=torch.int64)
+    assert logits(model, batch_of(model.layout, "ACD", "ACDEF"), none).shape == (0, 33)
 
 
 @pytest.mark.parametrize("attention", ["grouped", "padded"])
@@ -207,7 +215,9 @@ def test_a_position_gap_moves_later_chains_only():
     """Begin 0, A 1, C 2, separators 3 and 4, then D at 5 + 10 and E at 16 + 10, end behind it."""
     layout = replace(esm_layout(), position_gap=10)
     batch = batch_of(layout, "W", "AC/DE/F", "AC")
-    assert [batch.positions[a:b].tolist() for a, b in zip(batch.offsets[:-1], batch.offsets[1:], strict=True)] == [
+    assert [
+        batch.positions[a:b].tolist() for a, b in zip(batch.offsets[:-1], batch.offsets[1:], strict=True)
+    ] == [
         [0, 1, 2],
         [0, 1, 2, 3, 4, 15, 16, 17, 18, 29, 30],
         [0, 1, 2, 3],

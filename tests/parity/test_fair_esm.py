@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from fixtures.builders import as_record, enliven
 from parity.fair_esm_conversion import convert
-
 from protlm.data.collate import collate
 from protlm.data.flat import flatten_records
 from protlm.data.layout import ESM_TOKENS, esm_layout
@@ -136,7 +136,9 @@ def test_fair_esms_own_padded_batch_agrees_too(pair):
     _, _, tokens = pair.alphabet.get_batch_converter()([("", text) for text in texts])
     with torch.inference_mode():
         padded = pair.fair(tokens)["logits"]
-    theirs = torch.cat([row[keep] for row, keep in zip(padded, tokens != pair.alphabet.padding_idx, strict=True)])
+    theirs = torch.cat(
+        [row[keep] for row, keep in zip(padded, tokens != pair.alphabet.padding_idx, strict=True)]
+    )
     torch.testing.assert_close(our_logits(pair.ours("padded"), texts), theirs, **TOLERANCE)
 
 

@@ -1,11 +1,13 @@
 """protlm VERB: parse, call the recipe, turn a user's mistake into one message."""
 
+import signal
 import sys
 from importlib import import_module
+from typing import NoReturn
 
 import typer
 
-from protlm.errors import UserError
+from protlm.errors import Interrupted, UserError
 
 app = typer.Typer(
     name="protlm",
@@ -16,18 +18,33 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-VERBS = ("demo", "simulate", "prepare", "pretrain", "evaluate", "score", "embed", "report", "models")
+VERBS = ("simulate", "prepare", "pretrain", "evaluate", "score", "embed", "report", "models", "demo")
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C or a cluster's SIGTERM."""
 
 for _verb in VERBS:
     import_module(f"protlm.cli.{_verb}").add_to(app)
 
 
 def main() -> None:
-    """Run the command line; exit 1 with one message for a user's mistake."""
+    """Run the command line.
+
+    Exit status 1 and one message for a user's mistake, 2 for wrong usage, 130 when interrupted. An
+    error of our own keeps its traceback.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         app()
+    except Interrupted as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(INTERRUPTED)
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(1)
-    except BrokenPipeError:
-        sys.exit(0)
+
+
+def _interrupt(signal_number: int, frame: object) -> NoReturn:
+    """Treat a cluster's SIGTERM like Ctrl-C, so that state is saved."""
+    del signal_number, frame
+    raise KeyboardInterrupt

@@ -11,14 +11,19 @@ import immunum.polars
 import numpy as np
 import polars as pl
 
+from protlm.errors import DataError
 from protlm.types.record import ROLE_OF_LOCUS, Chain, Record, Role
-from protlm.types.regions import Region, encode_position, imgt_regions
+from protlm.types.regions import REGIONS, Region, encode_position, imgt_regions
 
 Unnumbered = Literal["keep", "drop"]
 Receptor = Literal["auto", "antibody", "none"]
 
 CHUNK = 4096
 _PROBE = 200
+
+MIN_NUMBERED = 50
+"""Fewest numbered residues of a variable domain. immunum calls one protein in eight of a yeast proteome an
+antibody, by 1 to 14 residues; a whole variable domain has about 95 or more."""
 
 
 @dataclass
@@ -27,8 +32,15 @@ class NumberingReport:
 
     numbered: Counter[str] = field(default_factory=Counter)
     """Chains by locus letter."""
+    partial: Counter[str] = field(default_factory=Counter)
+    """Numbered chains that lack whole regions, by the regions. A CDR3 over about 50 residues is one cause:
+    immunum then stops before it."""
     unnumbered: Counter[str] = field(default_factory=Counter)
     """Chains that could not be numbered, by immunum's reason."""
+    put_right: int = 0
+    """Pairs whose heavy and light chain were named the wrong way round, and are now heavy first."""
+    contradicted: Counter[str] = field(default_factory=Counter)
+    """Other chains that are not what their column says, by what they are."""
     num_dropped: int = 0
     """Records dropped because one of their chains could not be numbered."""
     is_off: bool = False
@@ -37,9 +49,20 @@ class NumberingReport:
     def lines(self) -> list[str]:
         """Say how it went, a line each."""
         if self.is_off:
-            return ["numbering left out: no antibody variable domain among the first records"]
-        lines = [f"numbered by IMGT: {n:,} chains of locus {locus}" for locus, n in sorted(self.numbered.items())]
+            remedy = "protlm prepare --receptor antibody numbers all the same"
+            return [
+                f"numbering left out: no antibody variable domain in the first {_PROBE} records; {remedy}"
+            ]
+        lines = [
+            f"numbered by IMGT: {n:,} chains of locus {locus}" for locus, n in sorted(self.numbered.items())
+        ]
+        lines += [
+            f"numbered in part: {n:,} chains have no {names}" for names, n in self.partial.most_common()
+        ]
         lines += [f"not numbered: {n:,} chains ({reason})" for reason, n in self.unnumbered.most_common()]
+        if self.put_right:
+            lines.append(f"heavy and light were the wrong way round in {self.put_right:,} pairs; put right")
+        lines += [f"not as its column says: {n:,} chains are {kind}" for kind, n in self.contradicted.items()]
         return lines + ([f"{self.num_dropped:,} records dropped for that"] if self.num_dropped else [])
 
 
@@ -99,7 +122,8 @@ def number_chains(chains: Sequence[Chain]) -> list[Chain | str]:
     Returns
     -------
     list
-        For each chain the chain with its tracks, or immunum's reason as a word.
+        For each chain the chain with its tracks, or a word that says why not: immunum's own, or
+        ``too_short_a_match`` below `MIN_NUMBERED` residues.
 
     Examples
     --------
@@ -161,12 +185,34 @@ def _number_chunk(
                 chains.append(chain)
             else:
                 report.numbered[outcome.locus] += 1
+                if lacking := _lacking(outcome):
+                    report.partial[lacking] += 1
                 chains.append(outcome)
+        chains = _as_named(record, chains, report)
         if failed and unnumbered == "drop":
             report.num_dropped += 1
             continue
         numbered = replace(record, chains=tuple(chains))
         yield numbered if numbered.group else replace(numbered, group=default_group(numbered))
+
+
+def _lacking(chain: Chain) -> str:
+    present = np.bincount(chain.tracks["region"], minlength=len(Region)) > 0
+    return ", ".join(region.name for region in REGIONS if not present[region])
+
+
+def _as_named(record: Record, chains: list[Chain], report: NumberingReport) -> list[Chain]:
+    """Compare with the roles that the columns gave; a swapped pair is put heavy first."""
+    named = [chain.role for chain in record.chains]
+    found = [chain.role for chain in chains]
+    if named == [Role.HEAVY, Role.LIGHT] and found == [Role.LIGHT, Role.HEAVY]:
+        report.put_right += 1
+        return chains[::-1]
+    for before, after in zip(named, found, strict=True):
+        if before != Role.OTHER and after != before:
+            kinds = f"{after.name.lower()}, named {before.name.lower()}"
+            report.contradicted[kinds] += 1
+    return chains
 
 
 def _run_immunum(sequences: Sequence[str]) -> list[tuple[str, int, list[str]] | str]:
@@ -186,10 +232,15 @@ def _apply(chain: Chain, outcome: tuple[str, int, list[str]] | str) -> Chain | s
     if isinstance(outcome, str):
         return outcome
     locus, start, labels = outcome
+    if len(labels) < MIN_NUMBERED:
+        return "too_short_a_match"
     if start + len(labels) > len(chain):
         return "inconsistent_numbering"
     positions = np.zeros(len(chain), dtype=np.uint16)
-    positions[start : start + len(labels)] = [_code(label) for label in labels]
+    try:
+        positions[start : start + len(labels)] = [_code(label) for label in labels]
+    except DataError:  # more insertions at one position than 8 bits can count
+        return "too_many_insertions"
     tracks = {**chain.tracks, "position": positions, "region": imgt_regions(positions)}
     role = ROLE_OF_LOCUS.get(locus, Role.OTHER)
     return replace(chain, locus=locus, role=role, tracks=tracks)

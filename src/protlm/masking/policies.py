@@ -48,7 +48,7 @@ class UniformMasking:
         batch
             Any batch.
         """
-        return self.mean_rate * maskable(batch)
+        return self.mean_rate * maskable(batch).double()
 
 
 class RegionMasking:

@@ -80,7 +80,8 @@ class LanguageModel(nn.Module):
     def path(self) -> str:
         """Which computation is used, and why."""
         if not self.is_flat:
-            return f"{type(self.module).__name__} through its own padded call: no flat path for this architecture"
+            kind = type(self.module).__name__
+            return f"{kind} through its own padded call: no flat path for this architecture"
         attention, reason = self._attention_path()
         return f"flat tokens, {attention} attention: {reason}"
 

@@ -5,6 +5,7 @@ It knows neither data nor loss. A `Job` gives the micro-batches of each step and
 processes, give the gradient of one large batch.
 """
 
+import itertools
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -16,11 +17,12 @@ from pydantic import Field
 from torch import nn
 
 from protlm.config import BaseConfig
-from protlm.errors import RunError
+from protlm.errors import Interrupted, RunError
 from protlm.progress import Progress
 from protlm.runs import Run
 from protlm.training.checkpoint import load_checkpoint, save_checkpoint
 from protlm.training.optim import OptimizerConfig
+from protlm.training.stopping import StopRequest
 from protlm.types.batch import LossOutput
 
 
@@ -136,29 +138,30 @@ class _Trainer:
         settings, done = self.settings, first_step
         meter = _Meter()
         self.wrapped.train()
-        with Progress("training", settings.max_steps, unit="step", start=first_step) as progress:
-            try:
-                if first_step == 0:
-                    self._evaluate(0)
-                for step, micro_batches in self.job.steps(first_step):
-                    if step >= settings.max_steps:
-                        break
-                    meter.add(*self._step(step, micro_batches))
-                    done = step + 1
-                    is_last = done == settings.max_steps
-                    if done % settings.log_every == 0 or is_last:
-                        self._log(done, meter)
-                    progress.advance(f"loss {meter.loss:.3f} · {meter.tokens_per_second:,.0f} tokens/s")
-                    if done % settings.eval_every == 0 or is_last:
-                        self._evaluate(done)
-                    if done % settings.save_every == 0 and not is_last:
-                        self._save(done)
-            except KeyboardInterrupt:
-                self._save(done)
-                raise RunError(
-                    f"interrupted after step {done} of {settings.max_steps}; the state is saved",
-                    hint="run the same command again to go on from there",
-                ) from None
+        progress = Progress("training", settings.max_steps, unit="step", start=first_step)
+        with progress, StopRequest() as stop:
+            if first_step == 0:
+                self._evaluate(0)
+            for step, micro_batches in itertools.islice(
+                self.job.steps(first_step), settings.max_steps - first_step
+            ):
+                meter.add(*self._step(step, micro_batches))
+                done = step + 1
+                is_last = done == settings.max_steps
+                if done % settings.log_every == 0 or is_last:
+                    self._log(done, meter)
+                progress.advance(f"loss {meter.loss:.3f} · {meter.tokens_per_second:,.0f} tokens/s")
+                if done % settings.eval_every == 0 or is_last:
+                    self._evaluate(done)
+                if not is_last and (stop.is_asked or done % settings.save_every == 0):
+                    self._save(done)
+                if stop.is_asked:
+                    break
+        if done < settings.max_steps:
+            raise Interrupted(
+                f"stopped after step {done} of {settings.max_steps}; the state is saved",
+                hint="run the same command again to go on from there",
+            )
         if settings.keep == "last" or math.isinf(self.best):
             self.job.save_model(self.model)
         self.board.close()
@@ -287,7 +290,7 @@ class _Board:
 
 
 def _share(micro_batches: list[Any], rank: int, world: int) -> tuple[list[Any], list[float]]:
-    """Deal micro-batches out to processes; a process without one in the last round repeats one for nothing."""
+    """Deal micro-batches out to processes; one without work in the last round repeats one for nothing."""
     rounds = -(-len(micro_batches) // world)
     indices = [number * world + rank for number in range(rounds)]
     weights = [1.0 if index < len(micro_batches) else 0.0 for index in indices]

@@ -1,13 +1,21 @@
 """Variants as substitutions on a wild type: parse, check, enumerate."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+
+import numpy as np
 
 from protlm.errors import DataError
 from protlm.types.alphabet import STANDARD
 
-_MUTATION = re.compile(r"([A-Za-z])(-?\d+)([A-Za-z*=])")
+# nine digits at most: any longer number is no position, and int() has limits of its own
+_MUTATION = re.compile(r"([A-Za-z])(-?[0-9]{1,9})([A-Za-z*=])")
+_HGVS = re.compile(r"(?:p\.)?\(?([A-Z][a-z]{2}|[A-Z])([0-9]{1,9})([A-Z][a-z]{2}|[A-Z*=])\)?")
+_THREE_LETTERS = "AlaCysAspGluPheGlyHisIleLysLeuMetAsnProGlnArgSerThrValTrpTyrTer"
+_ONE_LETTER: dict[str, str] = {
+    _THREE_LETTERS[3 * index : 3 * index + 3]: letter for index, letter in enumerate(STANDARD + "*")
+}
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -25,6 +33,22 @@ class Variant:
     """A set of substitutions at different sites; none is the wild type itself."""
 
     mutations: tuple[Mutation, ...]
+
+    def label(self, *, offset: int = 0) -> str:
+        """Print the variant in the form that `parse_variant` reads; ``WT`` for the wild type.
+
+        Parameters
+        ----------
+        offset
+            Added to the 1-based positions.
+
+        Examples
+        --------
+        >>> parse_variant("t3s : M1L", "MKT").label()
+        'M1L:T3S'
+        """
+        parts = [f"{each.wild_type}{each.index + 1 + offset}{each.mutant}" for each in self.mutations]
+        return ":".join(parts) or "WT"
 
     def apply(self, wild_type: str) -> str:
         """Write the variant's sequence.
@@ -48,6 +72,9 @@ class Variant:
 def parse_variant(text: str | None, wild_type: str, *, offset: int = 0) -> Variant:
     """Read a variant such as ``"A42G:K50R"`` and check it against the wild type.
 
+    Letter case and white space around a substitution do not matter. A substitution by the same
+    residue (``A42A``, ``A42=``) is checked and then left out.
+
     Parameters
     ----------
     text
@@ -60,8 +87,9 @@ def parse_variant(text: str | None, wild_type: str, *, offset: int = 0) -> Varia
     Raises
     ------
     DataError
-        If the text does not parse, a position is out of range, the wild-type letter differs, or
-        a site is named twice. A wrong letter proposes the offset that fits.
+        If the text does not parse, a position is out of range, the wild-type letter differs or is
+        none of the twenty, the new one is none of the twenty, or a site is named twice. A wrong
+        letter proposes the offset that fits.
 
     Examples
     --------
@@ -69,16 +97,13 @@ def parse_variant(text: str | None, wild_type: str, *, offset: int = 0) -> Varia
     (Mutation(index=0, wild_type='H', mutant='E'),)
     """
     text = (text or "").strip()
-    if text in ("", "WT", "wt"):
+    if text.upper() in ("", "WT"):
         return Variant(())
     mutations: list[Mutation] = []
     for part in text.split(":"):
         match = _MUTATION.fullmatch(part.strip())
         if match is None:
-            raise DataError(
-                f"cannot read {part!r} in variant {text!r}",
-                hint="expected wild-type letter, position, new letter, as in A42G; several joined by ':'",
-            )
+            raise DataError(f"cannot read {part!r} in variant {text!r}", hint=_form_hint(part.strip()))
         wild, printed, mutant = match[1].upper(), int(match[2]), match[3].upper()
         mutant = wild if mutant == "=" else mutant
         index = _check_site(text, wild, printed, wild_type, offset)
@@ -86,13 +111,31 @@ def parse_variant(text: str | None, wild_type: str, *, offset: int = 0) -> Varia
             kind = "a stop" if mutant == "*" else "not one of the twenty amino acids"
             raise DataError(
                 f"variant {text!r} changes position {printed} to {mutant!r}, which is {kind}",
-                hint="substitution scores are defined for the twenty amino acids; pass --invalid drop to "
-                "leave such rows without a score",
+                hint=f"substitution scores are defined for the twenty amino acids; {_DROP}",
             )
         mutations.append(Mutation(index, wild, mutant))
     if len({mutation.index for mutation in mutations}) < len(mutations):
-        raise DataError(f"variant {text!r} changes the same position twice", hint="name each position once")
-    return Variant(tuple(sorted(mutations)))
+        raise DataError(
+            f"variant {text!r} changes the same position twice", hint=f"name each position once; {_DROP}"
+        )
+    return Variant(tuple(sorted(each for each in mutations if each.mutant != each.wild_type)))
+
+
+_DROP = "--invalid drop leaves such rows without a score"
+
+
+def _form_hint(part: str) -> str:
+    """Say how to write what is probably meant."""
+    expected = "expected wild-type letter, position, new letter, as in A42G; several joined by ':'"
+    match = _HGVS.fullmatch(part)
+    if match is None:
+        return f"{expected}; {_DROP}"
+    letters = [
+        _ONE_LETTER.get(letter, letter if len(letter) == 1 else "?") for letter in (match[1], match[3])
+    ]
+    if "?" in letters:
+        return f"{expected}; {_DROP}"
+    return f"write it as {letters[0]}{match[2]}{letters[1]}: {expected}"
 
 
 def _check_site(text: str, wild: str, printed: int, wild_type: str, offset: int) -> int:
@@ -110,24 +153,28 @@ def _check_site(text: str, wild: str, printed: int, wild_type: str, offset: int)
             f"there (1-based, offset {offset})",
             hint=_offset_hint(text, wild_type, offset),
         )
+    if wild not in STANDARD:
+        raise DataError(
+            f"variant {text!r} changes position {printed}, where the wild type has {wild}",
+            hint=f"substitution scores are defined for the twenty amino acids; {_DROP}",
+        )
     return index
 
 
 def _offset_hint(text: str, wild_type: str, offset: int) -> str:
-    fits = fitting_offsets([text], wild_type)
-    fits = [each for each in fits if each != offset]
+    fits = [each for each in fitting_offsets([text], wild_type) if each != offset]
     if 1 <= len(fits) <= 3:
         return "with --offset " + " or ".join(map(str, fits)) + " the letters of this variant agree"
-    return "check that the variants belong to this wild type; --offset N is subtracted from each position"
+    return f"does it belong to this wild type? --offset N is subtracted from each position; {_DROP}"
 
 
-def fitting_offsets(texts: list[str], wild_type: str) -> list[int]:
+def fitting_offsets(texts: Iterable[str], wild_type: str) -> list[int]:
     """Find every offset under which all wild-type letters agree.
 
     Parameters
     ----------
     texts
-        Variants as printed.
+        Variants as printed; parts that cannot be read do not count.
     wild_type
         The reference sequence.
 
@@ -141,12 +188,7 @@ def fitting_offsets(texts: list[str], wild_type: str) -> list[int]:
     >>> fitting_offsets(["H24E", "P25A"], "HPET")
     [23]
     """
-    sites = {
-        (match[1].upper(), int(match[2]))
-        for text in texts
-        for match in map(_MUTATION.fullmatch, (text or "").split(":"))
-        if match
-    }
+    sites = _sites(texts)
     if not sites:
         return []
     smallest = min(position for _, position in sites)
@@ -158,6 +200,42 @@ def fitting_offsets(texts: list[str], wild_type: str) -> list[int]:
         if all(wild_type[position - offset - 1] == wild for wild, position in sites)
     ]
     return sorted(fits, key=abs)
+
+
+def likely_offset(texts: Iterable[str], wild_type: str) -> tuple[int, float] | None:
+    """Find the offset under which most sites agree, for a table with some wrong rows.
+
+    Parameters
+    ----------
+    texts
+        Variants as printed.
+    wild_type
+        The reference sequence.
+
+    Returns
+    -------
+    tuple of int and float, or None
+        The offset nearest to 0 among the best, and the share of distinct sites that agree. `None`
+        where no variant can be read.
+
+    Examples
+    --------
+    >>> likely_offset(["H24E", "P25A", "E26D", "Q27A"], "HPET")
+    (23, 0.75)
+    """
+    sites = _sites(texts)
+    places = {letter: np.flatnonzero(np.array(list(wild_type)) == letter) for letter in set(wild_type)}
+    votes = [position - 1 - places[letter] for letter, position in sites if letter in places]
+    if not votes:
+        return None
+    offsets, counts = np.unique(np.concatenate(votes), return_counts=True)
+    best = offsets[counts == counts.max()]
+    return int(best[np.abs(best).argmin()]), float(counts.max() / len(sites))
+
+
+def _sites(texts: Iterable[str]) -> set[tuple[str, int]]:
+    parts = (part.strip() for text in texts for part in (text or "").split(":"))
+    return {(match[1].upper(), int(match[2])) for match in map(_MUTATION.fullmatch, parts) if match}
 
 
 def all_single_substitutions(wild_type: str, *, offset: int = 0) -> Iterator[tuple[str, Variant]]:

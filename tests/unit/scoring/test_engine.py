@@ -3,9 +3,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+
 from fixtures.builders import as_record, lively_esm, random_residues
 from fixtures.table_model import EchoModel, fingerprint
-
 from protlm.data.layout import esm_layout
 from protlm.errors import DataError
 from protlm.scoring.engine import MASK, ContextList, run_contexts
@@ -104,7 +104,9 @@ def test_only_the_sites_that_are_asked_for_are_run_and_read(echo):
     wild_type = as_record(random_residues(np.random.default_rng(3), 50))
     residues = wild_type.chains[0].residues
     sites = (0, 7, 31, 49)
-    variants = [parse_variant(f"{residues[i]}{i + 1}{m}", residues) for i in sites for m in "WYF" if m != residues[i]]
+    variants = [
+        parse_variant(f"{residues[i]}{i + 1}{m}", residues) for i in sites for m in "WYF" if m != residues[i]
+    ]
     score_variants(echo, plans.get("masked_marginal")(), wild_type, variants)
     assert sorted(map(sorted, echo.masked_sites)) == [[(0, index)] for index in sites]
     assert [sorted(masked) for masked in echo.masked_sites] == echo.read_sites

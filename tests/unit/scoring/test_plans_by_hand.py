@@ -17,9 +17,9 @@ Couplings: where the third residue shows D, G at the first site gains 0.25; wher
 
 import numpy as np
 import pytest
+
 from fixtures.builders import as_record
 from fixtures.table_model import Coupling
-
 from protlm.scoring.plans import plans
 from protlm.scoring.variants import score_variants
 from protlm.types.variant import all_single_substitutions, parse_variant

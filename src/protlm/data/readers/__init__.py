@@ -49,12 +49,33 @@ def iterate_records(
     DataError
         Naming file, row, value and remedy.
     """
+    path = check_file(path)
+    return reader_for(path)(
+        path,
+        columns or ColumnNames(),
+        policy or InputPolicy(),
+        report if report is not None else ReadReport(),
+    )
+
+
+def check_file(path: Path | str) -> Path:
+    """Refuse what is not a regular file. Files are read more than once, so a pipe will not do.
+
+    Parameters
+    ----------
+    path
+        What the user gave.
+    """
     path = Path(path)
+    if path.is_dir():
+        is_corpus = (path / "chains.arrow").exists()
+        what = "a corpus, which is made already" if is_corpus else "a folder"
+        raise DataError(f"{path} is {what}, not a file", hint="give a FASTA, CSV, TSV or Parquet file")
     if not path.exists():
         raise DataError(f"no such file: {path}", hint="check the path and the working directory")
-    return reader_for(path)(
-        path, columns or ColumnNames(), policy or InputPolicy(), report if report is not None else ReadReport()
-    )
+    if not path.is_file():
+        raise DataError(f"{path} is not a regular file", hint="write its content to a file first")
+    return path
 
 
 def reader_for(path: Path) -> Reader:
@@ -72,7 +93,7 @@ def reader_for(path: Path) -> Reader:
     if reader is None:
         raise DataError(
             f"cannot tell what kind of file {path} is",
-            hint=f"its name should end in one of {', '.join(READERS)}, with .gz behind it if compressed",
+            hint=f"rename it to end in one of {', '.join(READERS)}, with .gz behind it if compressed",
         )
     return reader
 
@@ -85,7 +106,10 @@ def read_records(
     sequence: str | None = None,
     policy: InputPolicy | None = None,
 ) -> list[Record]:
-    """Read a FASTA, CSV, TSV or Parquet file into a list of records.
+    r"""Read a FASTA, CSV, TSV or Parquet file into a list of records.
+
+    Lower case, a stop at the end and white space are mended; anything else that is not plain residues
+    is an error unless `policy` says otherwise (``InputPolicy(invalid="drop", gaps="remove")``).
 
     Parameters
     ----------
@@ -105,7 +129,7 @@ def read_records(
     --------
     >>> import pathlib, tempfile
     >>> path = pathlib.Path(tempfile.mkdtemp()) / "two.fasta"
-    >>> _ = path.write_text(">a\\nMKT\\n>b some words\\nGG\\nGW\\n")
+    >>> _ = path.write_text(">a\nMKT\n>b some words\nGG\nGW\n")
     >>> [(record.id, record.chains[0].residues) for record in read_records(path)]
     [('a', 'MKT'), ('b', 'GGGW')]
     """
@@ -113,4 +137,4 @@ def read_records(
     return list(iterate_records(path, columns=columns, policy=policy))
 
 
-__all__ = ["ColumnNames", "InputPolicy", "ReadReport", "iterate_records", "read_records"]
+__all__ = ["ColumnNames", "InputPolicy", "ReadReport", "check_file", "iterate_records", "read_records"]

@@ -10,9 +10,7 @@ from protlm.types.alphabet import clean_residues
 from protlm.types.record import Chain, Record
 
 
-def read_fasta(
-    path: Path, columns: ColumnNames, policy: InputPolicy, report: ReadReport
-) -> Iterator[Record]:
+def read_fasta(path: Path, columns: ColumnNames, policy: InputPolicy, report: ReadReport) -> Iterator[Record]:
     """Stream a FASTA file. The id is the header up to the first white space.
 
     Parameters
@@ -34,14 +32,12 @@ def read_fasta(
     if columns != ColumnNames():
         raise DataError(
             f"{path} is FASTA and has no columns",
-            hint="leave out --heavy, --light, --sequence, --group-by and --label",
+            hint="leave out the options that name columns",
         )
     return guarded(_parse(path, policy, report), policy, report)
 
 
-def _parse(
-    path: Path, policy: InputPolicy, report: ReadReport
-) -> Iterator[tuple[str, Record | DataError]]:
+def _parse(path: Path, policy: InputPolicy, report: ReadReport) -> Iterator[tuple[str, Record | DataError]]:
     ids = UniqueIds(policy, report)
     for line_number, header, sequence in _entries(path):
         name = header.split(maxsplit=1)[0] if header.strip() else f"{path.name.split('.')[0]}:{line_number}"

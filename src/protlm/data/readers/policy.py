@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from protlm.errors import DataError
-from protlm.types.alphabet import GapPolicy
+from protlm.types.alphabet import GapPolicy, ResidueError
 from protlm.types.record import Record
 
 
@@ -42,6 +42,8 @@ class ReadReport:
 
     num_read: int = 0
     """Records given."""
+    columns: list[str] = field(default_factory=list)
+    """Which columns of a table were taken for what."""
     changed: Counter[str] = field(default_factory=Counter)
     """Records by the rule that changed them."""
     dropped: Counter[str] = field(default_factory=Counter)
@@ -65,13 +67,13 @@ class ReadReport:
             places.append(where)
 
     def lines(self) -> list[str]:
-        """Say what was changed and dropped, a line each."""
+        """Say which columns were read, and what was changed and dropped, a line each."""
         changed = [f"{count:,} × {rule}" for rule, count in self.changed.most_common()]
         dropped = [
             f"{count:,} dropped: {reason} (first: {'; '.join(self.examples[reason])})"
             for reason, count in self.dropped.most_common()
         ]
-        return changed + dropped
+        return self.columns + changed + dropped
 
 
 class UniqueIds:
@@ -89,6 +91,7 @@ class UniqueIds:
         self._policy = policy
         self._report = report
         self._seen: set[int] = set()
+        self._next: dict[int, int] = {}
 
     def claim(self, name: str, where: str) -> str:
         """Give the id to use for a record called `name`.
@@ -113,9 +116,10 @@ class UniqueIds:
                 f"{where}: the id '{name}' was used before",
                 hint="make ids unique, or pass --duplicate-ids rename to append #2, #3 …",
             )
-        number = 2
+        number = self._next.get(hash(name), 2)
         while hash(f"{name}#{number}") in self._seen:
             number += 1
+        self._next[hash(name)] = number + 1
         self._report.changed["repeated id, renamed with #2, #3 …"] += 1
         return self.claim(f"{name}#{number}", where)
 
@@ -141,16 +145,5 @@ def guarded(
         elif policy.invalid == "error":
             raise DataError(f"{where}: {outcome.message}", hint=outcome.hint)
         else:
-            report.drop(_reason(outcome.message), where)
-
-
-def _reason(message: str) -> str:
-    if "empty" in message:
-        return "empty sequence"
-    if message.startswith("gap"):
-        return "gap in the sequence"
-    if message.startswith("stop"):
-        return "stop inside the sequence"
-    if "not a residue letter" in message:
-        return "letter that is no residue"
-    return message
+            reason = outcome.reason if isinstance(outcome, ResidueError) else outcome.message
+            report.drop(reason, where)

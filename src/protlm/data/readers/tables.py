@@ -1,40 +1,33 @@
 """CSV, TSV and Parquet with one record per row: one sequence, or heavy and light chains."""
 
-import csv
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
+from protlm.data.readers.columns import ChainColumns, TableColumns, resolve_columns
 from protlm.data.readers.policy import ColumnNames, InputPolicy, ReadReport, UniqueIds, guarded
-from protlm.data.readers.text import read_lines
-from protlm.errors import DataError, did_you_mean
-from protlm.types.alphabet import clean_residues
+from protlm.data.readers.rows import Row, open_table
+from protlm.errors import DataError
+from protlm.types.alphabet import STANDARD, UNUSUAL, ResidueError, clean_residues
 from protlm.types.record import Chain, Record, Role
 from protlm.types.regions import Mutated, Segment
 
-USUAL_NAMES: dict[str, tuple[str, ...]] = {
-    "heavy": ("heavy", "vh", "heavy_sequence", "sequence_heavy", "sequence_aa_heavy", "sequence_aa:0", "hc"),
-    "light": ("light", "vl", "light_sequence", "sequence_light", "sequence_aa_light", "sequence_aa:1", "lc"),
-    # AIRR keeps nucleotides in "sequence" and residues in "sequence_aa"
-    "sequence": ("sequence_aa", "sequence", "seq", "protein", "protein_sequence", "residues"),
-    "id": ("id", "sequence_id", "name", "record_id", "pair_id"),
-    "group": ("group",),
-}
-"""Column names looked for, in this order, in any letter case."""
+MISSING = frozenset(
+    ["na", "NA", "n/a", "N/A", "#N/A", "<NA>", "nan", "NaN", "none", "None", "null", "NULL", "nd", "ND", "-"]
+)
+"""Cells that stand for no value, although some of them could be read as residues."""
 
 _SEGMENT_CODES = {segment.name: segment.value for segment in (Segment.V, Segment.N, Segment.D, Segment.J)}
+_MUTATED_CODES = {"0": Mutated.GERMLINE.value, "1": Mutated.MUTATED.value}
 
-_MAX_FIELD = 1 << 27
+_GENE = re.compile(r"(?:IG|TR)[A-Z]{2}[^\s,;]*")
 
 
-def read_table(
-    path: Path, columns: ColumnNames, policy: InputPolicy, report: ReadReport
-) -> Iterator[Record]:
+def read_table(path: Path, columns: ColumnNames, policy: InputPolicy, report: ReadReport) -> Iterator[Record]:
     """Stream a table. Gene calls and the mask columns of abstar are read where they are present.
 
     Parameters
@@ -42,217 +35,137 @@ def read_table(
     path
         CSV, TSV or Parquet.
     columns
-        Which columns hold what.
+        Which columns hold what. Where a chain column is named, no other one is guessed.
     policy
         What to do with records that are not plain residues.
     report
-        Filled with counts.
+        Filled with the columns taken, and counts.
 
     Raises
     ------
     DataError
         If a column is missing or a row breaks the policy.
     """
-    header, rows = _open_rows(path)
-    wanted = resolve_columns(header, columns, path)
+    table = open_table(path)
+    wanted = resolve_columns(table.header, columns, path)
+    report.columns = wanted.lines(table.header)
+    rows = table.rows(wanted.names())
     return guarded(_records(path, rows, wanted, policy, report), policy, report)
 
 
-@dataclass(frozen=True)
-class _ChainColumns:
-    """Columns of one chain; `None` where the table has none."""
-
-    residues: str
-    role: Role
-    v_call: str | None
-    j_call: str | None
-    segment: str | None
-    nongermline: str | None
-
-
-@dataclass(frozen=True)
-class TableColumns:
-    """Columns of a record, as found in a table's header."""
-
-    chains: tuple[_ChainColumns, ...]
-    id: str | None
-    group: tuple[str, ...]
-    labels: tuple[str, ...]
-
-
-def resolve_columns(header: Sequence[str], columns: ColumnNames, path: Path) -> TableColumns:
-    """Find which columns hold what.
-
-    Parameters
-    ----------
-    header
-        Column names of the table.
-    columns
-        What the user said.
-    path
-        For messages.
-
-    Raises
-    ------
-    DataError
-        If a named column is not there, or no column holds a sequence.
-    """
-    asked = [columns.heavy, columns.light, columns.sequence, columns.id, *columns.group, *columns.labels]
-    for name in asked:
-        if name is not None and name not in header:
-            raise DataError(f"{path}: there is no column '{name}'", hint=did_you_mean(name, header))
-    heavy = columns.heavy or _usual("heavy", header)
-    light = columns.light or _usual("light", header)
-    sequence = columns.sequence or _usual("sequence", header)
-    if columns.sequence is not None and (columns.heavy or columns.light) is None:
-        heavy = light = None
-    if heavy or light:
-        chains = [(heavy, Role.HEAVY, ("_heavy", ":0")), (light, Role.LIGHT, ("_light", ":1"))]
-    else:
-        chains = [(sequence, Role.OTHER, ("",))]
-    found = tuple(_chain_columns(name, role, ends, header) for name, role, ends in chains if name)
-    if not found:
-        raise DataError(
-            f"{path}: no column looks like a sequence (found: {', '.join(header)})",
-            hint="say which with --sequence COL, or --heavy COL and --light COL",
-        )
-    usual_group = _usual("group", header)
-    return TableColumns(
-        chains=found,
-        id=columns.id or _usual("id", header),
-        group=columns.group or ((usual_group,) if usual_group else ()),
-        labels=columns.labels,
-    )
-
-
-def _usual(kind: str, header: Sequence[str]) -> str | None:
-    by_lower = {name.lower(): name for name in reversed(header)}
-    return next((by_lower[name] for name in USUAL_NAMES[kind] if name in by_lower), None)
-
-
-def _chain_columns(name: str, role: Role, ends: tuple[str, ...], header: Sequence[str]) -> _ChainColumns:
-    def find(*stems: str) -> str | None:
-        return next((stem + end for stem in stems for end in ends if stem + end in header), None)
-
-    return _ChainColumns(
-        residues=name,
-        role=role,
-        v_call=find("v_call", "v_gene"),
-        j_call=find("j_call", "j_gene"),
-        segment=find("gene_segment_mask_aa"),
-        nongermline=find("nongermline_mask_aa"),
-    )
-
-
-def _open_rows(path: Path) -> tuple[list[str], Iterator[Mapping[str, Any]]]:
-    if path.suffix.lower() == ".parquet":
-        try:
-            file = pq.ParquetFile(path)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise DataError(f"cannot read {path} as Parquet: {error}", hint="was it cut short?") from error
-        batches = file.iter_batches(batch_size=4096)
-        return list(file.schema_arrow.names), (row for batch in batches for row in batch.to_pylist())
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    delimiter = "," if ".csv" in suffixes else "\t"
-    lines = read_lines(path)
-    csv.field_size_limit(_MAX_FIELD)
-    reader = csv.reader(lines, delimiter=delimiter)
-    header = next(reader, None)
-    if header is None:
-        raise DataError(f"{path}: the file is empty", hint="expected a line of column names")
-    repeated = {name for name in header if header.count(name) > 1}
-    if repeated:
-        raise DataError(f"{path}: column names appear twice: {', '.join(sorted(repeated))}", hint="rename one")
-    return header, _text_rows(path, header, reader)
-
-
-def _text_rows(path: Path, header: list[str], reader: Iterator[list[str]]) -> Iterator[Mapping[str, str]]:
-    for number, values in enumerate(reader, start=1):
-        if not values:
-            continue
-        if len(values) != len(header):
-            raise DataError(
-                f"{path}, row {number}: {len(values)} values for {len(header)} columns",
-                hint="is the separator right (.csv means comma, .tsv means tab), or was the file cut short?",
-            )
-        yield dict(zip(header, values, strict=True))
-
-
 def _records(
-    path: Path,
-    rows: Iterator[Mapping[str, Any]],
-    columns: TableColumns,
-    policy: InputPolicy,
-    report: ReadReport,
+    path: Path, rows: Iterator[Row], columns: TableColumns, policy: InputPolicy, report: ReadReport
 ) -> Iterator[tuple[str, Record | DataError]]:
     ids = UniqueIds(policy, report)
     stem = path.name.split(".")[0]
     for number, row in enumerate(rows, start=1):
-        name = str(row[columns.id]) if columns.id and row[columns.id] else f"{stem}:{number}"
+        name = _cell(row, columns.id) or f"{stem}:{number}"
         where = f"{path}, row {number}, record '{name}'"
+        counts: Counter[str] = Counter()
         try:
-            chains = _chains(row, columns, policy, report)
+            chains = _chains(row, columns, policy, counts)
         except DataError as error:
             yield where, error
             continue
-        group = "|".join(str(row[column] or "") for column in columns.group)
-        labels = {column: row[column] for column in columns.labels}
+        report.changed.update(counts)
+        parts = [_cell(row, column) for column in columns.group]
+        labels = {column: _label(row[column]) for column in columns.labels}
+        group = "|".join(parts) if any(parts) else ""
         yield where, Record(ids.claim(name, where), chains, labels=labels, group=group)
 
 
+def _text(row: Mapping[str, Any], column: str | None) -> str:
+    value = row[column] if column else None
+    if value is None:
+        return ""
+    return value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _cell(row: Mapping[str, Any], column: str | None) -> str:
+    """Give the trimmed text of a cell; empty where it stands for no value."""
+    text = _text(row, column).strip()
+    return "" if text in MISSING else text
+
+
+def _label(value: Any) -> Any:
+    return None if isinstance(value, float) and np.isnan(value) else value
+
+
 def _chains(
-    row: Mapping[str, Any], columns: TableColumns, policy: InputPolicy, report: ReadReport
+    row: Mapping[str, Any], columns: TableColumns, policy: InputPolicy, counts: Counter[str]
 ) -> tuple[Chain, ...]:
     """Build the chains of a row; a pair may lack one of its two."""
-    present = [each for each in columns.chains if row[each.residues] or len(columns.chains) == 1]
+    present = []
+    for each in columns.chains:
+        if _cell(row, each.residues):
+            present.append(each)
+        elif word := _text(row, each.residues).strip():
+            counts[f"'{word}', read as no value"] += 1
     if not present:
-        raise DataError("both chains are empty", hint="remove the row, or pass --invalid drop")
-    return tuple(_chain(row, each, policy, report) for each in present)
-
-
-def _chain(row: Mapping[str, Any], columns: _ChainColumns, policy: InputPolicy, report: ReadReport) -> Chain:
-    try:
-        text = str(row[columns.residues] or "")
-        residues = clean_residues(text, gaps=policy.gaps, counts=report.changed)
-        return Chain(
-            residues,
-            role=columns.role,
-            v_call=_first_call(row, columns.v_call),
-            j_call=_first_call(row, columns.j_call),
-            tracks=_mask_tracks(row, columns, len(residues)),
+        names = [f"'{each.residues}'" for each in columns.chains]
+        what = f"columns {' and '.join(names)} are" if len(names) > 1 else f"column {names[0]} is"
+        raise ResidueError(
+            f"{what} empty", hint="remove the row, or pass --invalid drop", reason="empty sequence"
         )
-    except DataError as error:
-        raise DataError(f"column '{columns.residues}': {error.message}", hint=error.hint) from None
+    if len(present) < len(columns.chains):
+        missing = "light" if present[0].role == Role.HEAVY else "heavy"
+        counts[f"no {missing} chain, kept with the other one alone"] += 1
+    return tuple(_chain(row, each, policy, counts) for each in present)
 
 
-def _first_call(row: Mapping[str, Any], column: str | None) -> str:
-    return str(row[column] or "").split(",")[0].strip() if column else ""
+def _chain(row: Mapping[str, Any], columns: ChainColumns, policy: InputPolicy, counts: Counter[str]) -> Chain:
+    text = _text(row, columns.residues)
+    try:
+        residues = clean_residues(text, gaps=policy.gaps, counts=counts)
+    except ResidueError as error:
+        raise ResidueError(
+            f"column '{columns.residues}': {error.message}", hint=error.hint, reason=error.reason
+        ) from None
+    return Chain(
+        residues,
+        role=columns.role,
+        v_call=_gene_call(row, columns.v_call),
+        j_call=_gene_call(row, columns.j_call),
+        tracks=_mask_tracks(row, columns, text, len(residues)),
+    )
 
 
-def _mask_tracks(row: Mapping[str, Any], columns: _ChainColumns, length: int) -> dict[str, np.ndarray]:
+def _gene_call(row: Mapping[str, Any], column: str | None) -> str:
+    """Give the first gene of a call such as ``Homsap IGHV3-23*01 F, or IGHV3-23D*01 F``."""
+    text = _cell(row, column)
+    match = _GENE.search(text)
+    return match[0] if match else text.split(",")[0].strip()
+
+
+def _mask_tracks(
+    row: Mapping[str, Any], columns: ChainColumns, text: str, length: int
+) -> dict[str, np.ndarray]:
     """Read abstar's per-residue strings: gene segments as VNDJ, non-germline as 0 and 1."""
     tracks: dict[str, np.ndarray] = {}
-    segment_text = str(row[columns.segment] or "") if columns.segment else ""
-    if segment_text:
-        tracks["segment"] = _codes(segment_text, _SEGMENT_CODES, columns.segment, length)
-    mutated_text = str(row[columns.nongermline] or "") if columns.nongermline else ""
-    if mutated_text:
-        digits = {"0": Mutated.GERMLINE.value, "1": Mutated.MUTATED.value}
-        mutated = _codes(mutated_text, digits, columns.nongermline, length)
+    if segments := _cell(row, columns.segment):
+        tracks["segment"] = _codes(segments.upper(), _SEGMENT_CODES, columns.segment, text, length)
+    if nongermline := _cell(row, columns.nongermline):
+        mutated = _codes(nongermline, _MUTATED_CODES, columns.nongermline, text, length)
         if "segment" in tracks:  # a non-templated residue has no germline to differ from
             mutated[tracks["segment"] == Segment.N] = Mutated.NONE
         tracks["mutated"] = mutated
     return tracks
 
 
-def _codes(text: str, codes: Mapping[str, int], column: str | None, length: int) -> np.ndarray:
-    if len(text) != length:
-        raise DataError(
-            f"column '{column}' has {len(text)} letters for {length} residues",
-            hint="these strings need one letter per residue",
+def _codes(mask: str, codes: Mapping[str, int], column: str | None, text: str, length: int) -> np.ndarray:
+    if len(mask) == len(text) != length:  # the mask goes with the sequence before stop and gaps went
+        kept = STANDARD + UNUSUAL
+        mask = "".join(mark for mark, letter in zip(mask, text, strict=True) if letter.upper() in kept)
+    if len(mask) != length:
+        raise ResidueError(
+            f"column '{column}' has {len(mask)} letters for {length} residues",
+            hint="it needs one letter per residue; mend it, leave the column out, or pass --invalid drop",
+            reason=f"column '{column}' does not have one letter per residue",
         )
-    if unknown := set(text) - set(codes):
-        raise DataError(
-            f"column '{column}' has {sorted(unknown)[0]!r}", hint=f"expected only {', '.join(codes)}"
+    if unknown := sorted(set(mask) - set(codes)):
+        raise ResidueError(
+            f"column '{column}' has {unknown[0]!r} at position {mask.index(unknown[0]) + 1}",
+            hint=f"expected only {', '.join(codes)}; mend it, leave the column out, or pass --invalid drop",
+            reason=f"column '{column}' has other letters than {', '.join(codes)}",
         )
-    return np.array([codes[letter] for letter in text], dtype=np.uint8)
+    return np.array([codes[letter] for letter in mask], dtype=np.uint8)

@@ -1,12 +1,26 @@
-"""Text files, plain or gzip-compressed, with a clear message where one is cut short."""
+"""Text files, plain or gzip-compressed, with a clear message where one is broken."""
 
 import gzip
 import io
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from protlm.errors import DataError
+
+_GZIP = b"\x1f\x8b"
+_NOT_TEXT = {
+    b"PK\x03\x04": ("a zip archive or an Excel workbook", "unpack it, or save it as .csv"),
+    b"BZh": ("bzip2-compressed", "unpack it with bunzip2"),
+    b"\xfd7zXZ": ("xz-compressed", "unpack it with unxz"),
+    b"\x28\xb5\x2f\xfd": ("zstd-compressed", "unpack it with unzstd"),
+    b"PAR1": ("Parquet", "let its name end in .parquet"),
+    b"\xff\xfe": ("UTF-16 text", "convert it: iconv -f UTF-16 -t UTF-8 FILE > NEW"),
+    b"\xfe\xff": ("UTF-16 text", "convert it: iconv -f UTF-16 -t UTF-8 FILE > NEW"),
+}
+"""First bytes of files that are often taken for text."""
 
 
 def read_lines(path: Path) -> Iterator[str]:
@@ -15,16 +29,16 @@ def read_lines(path: Path) -> Iterator[str]:
     Parameters
     ----------
     path
-        ``.gz`` files are decompressed.
+        Whether it is gzip-compressed is told from its first bytes, not from its name.
 
     Raises
     ------
     DataError
-        If the file is cut short, is not gzip although it is called so, or is not text.
+        If the file cannot be opened, is cut short or damaged, or is not UTF-8 text.
     """
     number = 0
     try:
-        with _open(path) as file:
+        with open_bytes(path) as data, io.TextIOWrapper(data, encoding="utf-8-sig", newline=None) as file:
             for number, line in enumerate(file, start=1):  # noqa: B007 - the error message needs it
                 yield line.rstrip("\r\n")
     except EOFError:
@@ -34,30 +48,56 @@ def read_lines(path: Path) -> Iterator[str]:
         ) from None
     except (gzip.BadGzipFile, zlib.error) as error:
         raise DataError(
-            f"{path}: not readable as gzip ({error}), after line {number:,}",
-            hint="fetch it again, or remove .gz from its name if it is not compressed",
+            f"{path}: the compressed data is damaged ({error}), after line {number:,}", hint="fetch it again"
         ) from None
     except UnicodeDecodeError as error:
+        line, byte = _first_undecodable(path)
         raise DataError(
-            f"{path}: not UTF-8 text, after line {number:,} ({error.reason})",
-            hint="is it a binary or compressed file under another name?",
+            f"{path}, line {line:,}: not UTF-8 text (byte 0x{byte:02x}; {error.reason})",
+            hint="if it is Latin-1, convert it: iconv -f LATIN1 -t UTF-8 FILE > NEW; "
+            "or is it a binary file under another name?",
         ) from None
 
 
-def read_text(path: Path) -> str:
-    """Read a whole text file by the rules of `read_lines`.
+@contextmanager
+def open_bytes(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for reading, through gzip where its first bytes say so.
 
     Parameters
     ----------
     path
-        ``.gz`` files are decompressed.
+        The file.
+
+    Raises
+    ------
+    DataError
+        If it cannot be opened, or is of a kind that is often taken for text.
     """
-    return "\n".join(read_lines(path)) + "\n"
-
-
-def _open(path: Path) -> io.TextIOWrapper:
     try:
-        raw = gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")
+        raw = path.open("rb")
+        head = raw.peek(8)
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from error
-    return io.TextIOWrapper(raw, encoding="utf-8-sig", newline=None)  # type: ignore[arg-type]
+        raise DataError(
+            f"cannot read {path}: {error.strerror}", hint="check the path and its permissions"
+        ) from None
+    with raw:
+        if head.startswith(_GZIP):
+            with gzip.GzipFile(fileobj=raw) as unpacked:
+                yield cast(BinaryIO, unpacked)
+            return
+        for magic, (kind, remedy) in _NOT_TEXT.items():
+            if head.startswith(magic) and path.suffix.lower() != ".parquet":
+                raise DataError(f"{path} is {kind}, not plain or gzip-compressed text", hint=remedy)
+        yield raw
+
+
+def _first_undecodable(path: Path) -> tuple[int, int]:
+    """Give the line and the byte; the reader above decodes in blocks and cannot tell."""
+    number = 0
+    with open_bytes(path) as data:
+        lines = io.TextIOWrapper(data, encoding="utf-8-sig", errors="surrogateescape", newline=None)
+        for number, line in enumerate(lines, start=1):
+            for letter in line:
+                if "\udc80" <= letter <= "\udcff":
+                    return number, ord(letter) - 0xDC00
+    return number, 0  # not reached: the caller found one

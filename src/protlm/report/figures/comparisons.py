@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import plotly.graph_objects as go
 import polars as pl
@@ -13,7 +14,10 @@ COLUMNS = (
     *("first", "second", "chain", "region", "residues", "metric", "first_value", "second_value"),
     *("difference", "difference_low", "difference_high", "p_adjusted", "stars", "n_records"),
 )
-METRICS = {"accuracy": "difference in accuracy", "cross_entropy": "difference in cross-entropy (nats)"}
+METRICS = {
+    "accuracy": "difference in accuracy (first better →)",
+    "cross_entropy": "difference in cross-entropy (← first better)",
+}
 SIGNIFICANT = 0.05
 
 
@@ -36,18 +40,16 @@ class Comparison:
             len(chains),
             len(metrics),
             subplot_titles=[plain(chain) for chain, _ in panels],
-            horizontal_spacing=0.17,
+            horizontal_spacing=0.19,
             vertical_spacing=0.46 / len(chains) ** 1.5,
         )
         for number, (chain, metric) in enumerate(panels):
             part = self.table.filter((pl.col("chain") == chain) & (pl.col("metric") == metric))
-            place = {"row": number // len(metrics) + 1, "col": number % len(metrics) + 1}
+            place: dict[str, Any] = {"row": number // len(metrics) + 1, "col": number % len(metrics) + 1}
             figure.add_trace(self._points(part, metric), **place)
             figure.add_vline(x=0, line={"color": QUIET, "width": 1}, **place)
             reach = 1.08 * max(part.select(pl.col("^difference.*$").abs().max()).row(0)) or 0.01
-            figure.update_xaxes(
-                **axis(title_text=METRICS[metric], range=[-reach, reach], nticks=7), **place
-            )
+            figure.update_xaxes(**axis(title_text=METRICS[metric], range=[-reach, reach], nticks=7), **place)
             figure.update_yaxes(**axis(autorange="reversed", ticks="", showgrid=False), **place)
             axes = "" if number == 0 else str(number + 1)
             for row in part.iter_rows(named=True):

@@ -51,7 +51,7 @@ class TrainingCurves:
             rows, columns, subplot_titles=titles, horizontal_spacing=0.06, vertical_spacing=0.5 / rows**2
         )
         symbols, named = model_symbols(self.colours), set()
-        for curve in self.curves:
+        for curve in sorted(self.curves, key=lambda curve: curve.split != "eval"):
             place = self.metrics.index(curve.metric)
             trace = self._trace(curve, symbols[curve.run], named)
             figure.add_trace(trace, row=place // columns + 1, col=place % columns + 1)
@@ -61,22 +61,21 @@ class TrainingCurves:
             figure.update_xaxes(title_text=f"training {self.unit}", row=rows, col=column)
         return dress(figure, height=380 if rows == 1 else 120 + 220 * rows)
 
-    def _trace(self, curve: Curve, symbol: str, named: set[tuple[str, str]]) -> go.Scatter:
-        key = (curve.run, curve.split)
+    def _trace(self, curve: Curve, symbol: str, named: set[str]) -> go.Scatter:
         is_eval = curve.split == "eval"
         trace = go.Scatter(
             x=curve.x,
             y=curve.y,
-            name=f"{plain(curve.run)}, {SPLITS[curve.split]}",
-            legendgroup=" ".join(key),
-            showlegend=key not in named,
+            name=plain(curve.run),
+            legendgroup=curve.run,
+            showlegend=curve.run not in named,
             mode="lines+markers" if is_eval else "lines",
             opacity=1.0 if is_eval else 0.45,
             line={"color": self.colours[curve.run], "width": 2 if is_eval else 1.5},
             marker={"symbol": symbol, "size": 7},
-            hovertemplate="%{y:.4f} at %{x:,.0f} " + self.unit,
+            hovertemplate=f"{SPLITS[curve.split]}: %{{y:.4f}} at %{{x:,.0f}} {self.unit}",
         )
-        named.add(key)
+        named.add(curve.run)
         return trace
 
 

@@ -29,14 +29,14 @@ class MaskingRates:
             rows,
             columns,
             subplot_titles=titles,
-            shared_yaxes="all",
+            shared_yaxes="all",  # type: ignore[arg-type]
             horizontal_spacing=0.05,
             vertical_spacing=0.4 / rows**1.5,
         )
         for number, (run, table) in enumerate(self.tables.items()):
             for trace in self._bars(run, table, is_first=number == 0):
                 figure.add_trace(trace, row=number // columns + 1, col=number % columns + 1)
-        figure.update_xaxes(**axis(ticks=""))
+        figure.update_xaxes(**axis(ticks="", showgrid=False))
         figure.update_yaxes(**axis(tickformat=".0%", rangemode="tozero"))
         figure.update_yaxes(title_text="masked residues", col=1)
         figure.update_layout(bargap=0.25, bargroupgap=0.05)

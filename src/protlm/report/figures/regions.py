@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import plotly.graph_objects as go
 import polars as pl
@@ -16,6 +17,8 @@ COLUMNS = (
     *(f"{metric}{end}" for metric in METRICS for end in ("", "_low", "_high")),
 )
 KINDS = {"all": "all residues", "germline": "germline residues", "mutated": "mutated residues"}
+_TICKS = {"framework": "FR1–4"}
+_SHARES = [-0.03, 1.03]
 _WIDTH = 0.74
 """Share of a region's width over which its models are spread."""
 
@@ -45,12 +48,12 @@ class RegionScores:
         metrics_of_traces = []
         for metric in METRICS:
             for number, panel in enumerate(panels):
-                place = {"row": number // columns + 1, "col": number % columns + 1}
+                place: dict[str, Any] = {"row": number // columns + 1, "col": number % columns + 1}
                 for trace in self._points(metric, *panel, in_legend=number == 0):
                     figure.add_trace(trace, **place)
                     metrics_of_traces.append(metric)
                 figure.update_xaxes(**axis(**self._region_axis(*panel)), **place)
-        figure.update_yaxes(**axis(range=[0, 1.02], minallowed=0))
+        figure.update_yaxes(**axis(range=_SHARES))
         figure.update_yaxes(title_text=METRICS["accuracy"], col=1)
         dress(figure, height=110 + 250 * rows, margin={"b": 40, "t": 84})
         figure.update_layout(updatemenus=[_switch(figure, metrics_of_traces, columns)])
@@ -66,7 +69,7 @@ class RegionScores:
         regions = self._regions(chain, kind)
         return {
             "tickvals": list(range(len(regions))),
-            "ticktext": regions,
+            "ticktext": [_TICKS.get(region, region) for region in regions],
             "range": [-0.5, len(regions) - 0.5],
             "showgrid": False,
             "ticks": "",
@@ -92,7 +95,12 @@ class RegionScores:
                     "width": 3,
                 },
                 mode="markers",
-                marker={"color": colour, "symbol": symbols[model], "size": 8, "line": {"width": 1.5}},
+                marker={
+                    "color": colour,
+                    "symbol": symbols[model],
+                    "size": 8,
+                    "line": {"width": 1.5, "color": colour},
+                },
                 name=plain(model) + (" (baseline)" if is_baseline(model) else ""),
                 legendgroup=model,
                 showlegend=in_legend,
@@ -196,7 +204,7 @@ def _switch(figure: go.Figure, metrics_of_traces: Sequence[str], columns: int) -
         changes: dict = {}
         for name in axes:
             if metric == "accuracy":
-                changes[f"{name}.range"] = [0, 1.02]
+                changes[f"{name}.range"] = _SHARES
             else:
                 changes[f"{name}.autorange"] = True
             if name in firsts:

@@ -14,6 +14,7 @@ GRID = "#e4e7eb"
 MODEL_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#5B3A8C")
 """Okabe & Ito's palette, which colour-blind readers can tell apart, and one more."""
 BASELINE_COLOURS = ("#5f6770", "#a3abb4", "#7d868f")
+_LEGEND_LINE, _LEGEND_WIDTH = 30, 900
 BASELINES = ("position_mode", "v_gene_majority")
 """Names that `evaluate` gives to its trivial baselines."""
 SYMBOLS = ("circle", "square", "triangle-up", "cross", "star", "hexagon", "triangle-down")
@@ -109,19 +110,27 @@ def dress(figure: go.Figure, *, height: int, margin: Mapping[str, int] | None = 
     figure
         Changed in place.
     height
-        In pixels; the width follows the page.
+        In pixels, for a legend of one line; the width follows the page.
     margin
         In pixels by side, where it differs.
     """
+    sides = {"l": 64, "r": 16, "t": 64, "b": 56, **(margin or {})}
+    more = _LEGEND_LINE * (_legend_lines(figure) - 1)
     figure.update_layout(
         template="none",
         font={"family": FONT, "size": 13, "color": INK},
         paper_bgcolor="white",
         plot_bgcolor="white",
-        height=height,
-        margin={"l": 64, "r": 16, "t": 64, "b": 56, **(margin or {})},
+        height=height + more,
+        margin={**sides, "t": sides["t"] + more},
         hoverlabel={"font": {"family": FONT, "size": 13}, "bgcolor": "white"},
         legend={"orientation": "h", "x": 0, "y": 1, "yref": "container", "yanchor": "top"},
     )
     figure.update_annotations(font_size=14)
     return figure
+
+
+def _legend_lines(figure: go.Figure) -> int:
+    names = [trace.name or "" for trace in figure.data if trace.showlegend and trace.visible is not False]
+    columns = max(1, _LEGEND_WIDTH // max((7 * len(name) + 60 for name in names), default=1))
+    return max(1, -(-len(names) // columns))

@@ -137,7 +137,10 @@ class SubstitutionScan:
             for row, line in enumerate(self.scores)
         ]
         return go.Heatmap(
-            z=[[None if np.isnan(score) else round(float(score), 4) for score in line] for line in self.scores],
+            z=[
+                [None if np.isnan(score) else round(float(score), 4) for score in line]
+                for line in self.scores
+            ],
             text=text,
             hoverinfo="text",
             zmid=0,
@@ -152,12 +155,14 @@ class SubstitutionScan:
                 "xanchor": "left",
                 "xpad": 0,
                 "y": 1,
-                "yanchor": "bottom",
+                "yref": "container",
+                "yanchor": "top",
+                "ypad": 4,
                 "len": 260,
                 "lenmode": "pixels",
                 "thickness": 10,
                 "outlinewidth": 0,
-                "title": {"text": "score (blue: fitter than the wild type)", "side": "top"},
+                "title": {"text": "score", "side": "top"},
             },
         )
 
@@ -250,7 +255,10 @@ def substitution_scan(frame: pl.DataFrame, wild_type: str, offset: int = 0) -> S
     >>> float(scan.means[0]), scan.num_left_out
     (-0.5, 1)
     """
-    scored = frame.filter(pl.col("score").is_not_null())
+    scored = frame.with_columns(pl.col("score").cast(pl.Float64, strict=False).fill_nan(None))
+    scored = scored.filter(pl.col("score").is_not_null())
+    if scored.is_empty():
+        return None
     column = _variant_column(scored, wild_type, offset)
     sums, counts = (np.zeros((len(ORDER), len(wild_type))) for _ in range(2))
     tracks = {name: [""] * len(wild_type) for name in ("imgt_position", "region") if name in scored.columns}
@@ -291,7 +299,9 @@ def _variant_column(frame: pl.DataFrame, wild_type: str, offset: int) -> str:
 
 def _holds_variants(values: pl.Series, wild_type: str, offset: int) -> bool:
     try:
-        parsed = [parse_variant(str(value), wild_type, offset=offset) for value in values.drop_nulls().head(20)]
+        parsed = [
+            parse_variant(str(value), wild_type, offset=offset) for value in values.drop_nulls().head(20)
+        ]
     except DataError:
         return False
     return any(variant.mutations for variant in parsed)

@@ -1,0 +1,109 @@
+"""Mean embeddings of a proteome with a model of the 8M ESM-2 shape, against one at a time.
+
+    python benchmarks/embed_proteins.py [SEQUENCES.fasta[.gz]] [HOW_MANY]
+
+The plain way is `EsmModel` from Hugging Face in float32, one sequence at a time, mean over the residues.
+Memory is measured in processes of their own: the growth of the peak over 500 and over all sequences at
+one token budget, and at a budget four times as large.
+"""
+
+import copy
+import json
+import resource
+import subprocess
+import sys
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from measuring import SHARED, esm2_8m, in_turns, keep, ratio
+
+from protlm.data.readers import InputPolicy, iterate_records
+from protlm.models.embed import embed_records
+from protlm.models.language_model import LanguageModel
+from protlm.types.record import Record
+
+LONGEST = 1022
+"""Longer proteins are left out, as they would be for ESM-1b; the plain way gets the same ones."""
+
+
+def main(source: Path, how_many: int) -> None:
+    records = read(source, how_many)
+    ours = esm2_8m()
+    half = LanguageModel(copy.deepcopy(ours.module), ours.layout, name="bfloat16").cast("bfloat16")
+    layout, kept = ours.layout, {}
+
+    def plain() -> None:
+        means = []
+        with torch.inference_mode():
+            for record in records:
+                ids = layout.residue_ids[np.frombuffer(record.chains[0].residues.encode(), dtype=np.uint8)]
+                tokens = torch.tensor([[0, *ids.tolist(), 2]])
+                hidden = ours.module.esm(input_ids=tokens).last_hidden_state
+                means.append(hidden[0, 1:-1].mean(0).numpy())
+        kept["plain"] = np.stack(means)
+
+    def engine(model: LanguageModel, name: str) -> None:
+        kept[name] = np.stack([states[0] for states in embed_records(model, records)])
+
+    seconds = in_turns(
+        {
+            "plain": plain,
+            "float32": lambda: engine(ours, "float32"),
+            "bfloat16": lambda: engine(half, "bfloat16"),
+        },
+        rounds=1 if how_many > 3000 else 3,
+    )
+    residues = sum(map(len, records))
+    keep(
+        "embed_proteins",
+        {
+            "input": source.name,
+            "sequences": len(records),
+            "residues": residues,
+            "seconds": {name: min(times) for name, times in seconds.items()},
+            "residues_per_second": {name: residues / min(times) for name, times in seconds.items()},
+            "ratio, float32": ratio(seconds, "plain", "float32"),
+            "ratio, bfloat16": ratio(seconds, "plain", "bfloat16"),
+            "largest difference, float32": float(np.abs(kept["float32"] - kept["plain"]).max()),
+            "lowest cosine, bfloat16": float(_cosines(kept["bfloat16"], kept["plain"]).min()),
+            "peak memory growth, MB": {
+                "500 sequences, 4,096 tokens": _memory(source, 500, 4096),
+                f"{len(records)} sequences, 4,096 tokens": _memory(source, how_many, 4096),
+                "500 sequences, 16,384 tokens": _memory(source, 500, 16384),
+            },
+        },
+    )
+
+
+def read(source: Path, how_many: int) -> list[Record]:
+    stream = iterate_records(source, policy=InputPolicy(invalid="drop", duplicate_ids="rename"))
+    return list(islice((record for record in stream if len(record) <= LONGEST), how_many))
+
+
+def _cosines(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    return (one * two).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(two, axis=1)
+
+
+def _memory(source: Path, how_many: int, max_tokens: int) -> float:
+    words = [sys.executable, __file__, str(source), str(how_many), "--memory", str(max_tokens)]
+    answer = subprocess.run(words, capture_output=True, text=True, check=True)
+    return json.loads(answer.stdout)
+
+
+def _print_memory(source: Path, how_many: int, max_tokens: int) -> None:
+    records, model = read(source, how_many), esm2_8m()
+    embed_records(model, records[:2], max_tokens=256)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    embed_records(model, records, max_tokens=max_tokens)
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3)
+
+
+if __name__ == "__main__":
+    path = Path(sys.argv[1]) if len(sys.argv) > 1 else SHARED / "general_sequences/yeast_swissprot.fasta.gz"
+    number = int(sys.argv[2]) if len(sys.argv) > 2 else 6000
+    if "--memory" in sys.argv:
+        _print_memory(path, number, int(sys.argv[-1]))
+    else:
+        main(path, number)

@@ -1,0 +1,36 @@
+"""Stopping between two steps when Ctrl-C or a cluster's SIGTERM asks for it."""
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Self
+
+
+class StopRequest:
+    """Turns the first SIGINT or SIGTERM into a flag; the second one interrupts at once.
+
+    A step is never cut in the middle, so the state that is saved is that of a whole step.
+    """
+
+    _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self) -> None:
+        self.is_asked = False
+        self._old: dict[signal.Signals, object] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._old = {each: signal.signal(each, self._ask) for each in self._SIGNALS}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for each, handler in self._old.items():
+            signal.signal(each, handler)  # type: ignore[arg-type]
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        if self.is_asked:
+            raise KeyboardInterrupt
+        self.is_asked = True

@@ -1,0 +1,48 @@
+"""What every registered scoring plan must do, whatever it is."""
+
+import numpy as np
+import pytest
+
+from protlm.scoring.plans import plans
+from protlm.scoring.variants import score_variants
+from protlm.types.record import Chain, Record
+from protlm.types.variant import parse_variant
+
+WILD_TYPE = "MKTAYIAKQR"
+TEXTS = ["", "M1L", "R10W", "M1L:R10W", "K2K"]
+
+
+@pytest.fixture(params=plans.names())
+def plan(request):
+    return plans.get(request.param)()
+
+
+@pytest.fixture
+def variants():
+    return [parse_variant(text, WILD_TYPE) for text in TEXTS]
+
+
+def test_the_wild_type_and_a_synonymous_change_score_zero(plan, tiny_model, variants):
+    scores = score_variants(tiny_model, plan, Record("w", (Chain(WILD_TYPE),)), variants).scores
+    assert scores[0] == 0
+    assert scores[4] == 0
+
+
+def test_scores_follow_their_variant_in_any_order(plan, tiny_model, variants):
+    record = Record("w", (Chain(WILD_TYPE),))
+    forward = score_variants(tiny_model, plan, record, variants).scores
+    backward = score_variants(tiny_model, plan, record, variants[::-1]).scores
+    np.testing.assert_allclose(forward, backward[::-1], atol=1e-6)
+
+
+def test_scores_do_not_depend_on_the_token_budget(plan, tiny_model, variants):
+    record = Record("w", (Chain(WILD_TYPE),))
+    scores = [score_variants(tiny_model, plan, record, variants, max_tokens=n).scores for n in (1, 30, 9999)]
+    np.testing.assert_allclose(scores[0], scores[1], atol=1e-5)
+    np.testing.assert_allclose(scores[0], scores[2], atol=1e-5)
+
+
+def test_no_variants_cost_nothing(plan, tiny_model):
+    result = score_variants(tiny_model, plan, Record("w", (Chain(WILD_TYPE),)), [])
+    assert len(result.scores) == 0
+    assert result.num_masked_contexts == 0
