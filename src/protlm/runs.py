@@ -237,7 +237,7 @@ class Run:
 
     def _clear(self) -> None:
         owned = ["config.yaml", "metrics.jsonl", "data_manifest.json", "environment.json", "DONE"]
-        folders = ["model", "checkpoints", "tables", "tensorboard"]
+        folders = ["model", "checkpoints", "tables", "tensorboard", "data"]
         for file in [self.path / name for name in owned]:
             file.unlink(missing_ok=True)
         for folder in [self.path / name for name in folders]:

@@ -104,7 +104,6 @@ def test_reading_some_rows_gives_those_rows(models, records, share, attention):
     torch.testing.assert_close(logits(model, batch, rows), logits(model, batch)[rows], **CLOSE)
 
 
-@pytest.mark.xfail(strict=True, reason="torch.cat of nothing (grouped), max of nothing (padded)")
 @pytest.mark.parametrize("attention", ["grouped", "padded"])
 def test_reading_no_rows_gives_no_logits(attention):
     model = lively_esm(attention=attention)

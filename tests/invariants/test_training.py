@@ -249,7 +249,6 @@ class TestInterruption:
         assert metrics(resumed) == metrics(expected)
         assert_same_tables(expected, resumed)
 
-    @pytest.mark.xfail(strict=True, reason="without a checkpoint, train() does not rewind metrics.jsonl")
     def test_a_run_killed_before_its_first_checkpoint_starts_over_cleanly(
         self, config_of, tmp_path, monkeypatch
     ):
@@ -321,9 +320,6 @@ class TestInterruption:
         assert run(config_of(**change), tmp_path / "run", force=True).is_done
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a forward pass of no rows fails, and a step without a mask divides by 0"
-)
 @pytest.mark.parametrize("sizes", [{"step_tokens": 12}, {"step_tokens": 200, "micro_tokens": 8}], ids=str)
 def test_batches_so_small_that_nothing_is_masked_in_some_do_no_harm(config_of, tmp_path, sizes):
     """Peptides of 3 to 8 residues: nothing is selected in more than half of them."""
@@ -332,11 +328,12 @@ def test_batches_so_small_that_nothing_is_masked_in_some_do_no_harm(config_of, t
         update={"data": DataConfig(train=str(peptides.path))}
     )
     finished = run(config, tmp_path / "run")
-    assert all(np.isfinite(line["loss"]) for line in metrics(finished))
+    losses = [line["loss"] for line in metrics(finished) if "loss" in line]
+    assert losses
+    assert np.isfinite(losses).all()
     assert all(bool(torch.isfinite(tensor).all()) for tensor in weights(finished).values())
 
 
-@pytest.mark.xfail(strict=True, reason="accelerate keeps the precision of the first run of a process")
 def test_runs_of_different_precision_follow_each_other_in_one_process(config_of, tmp_path):
     plain = run(config_of(max_steps=1), tmp_path / "float32")
     mixed = run(config_of(max_steps=1, precision="bfloat16"), tmp_path / "bfloat16")

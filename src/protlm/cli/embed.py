@@ -29,13 +29,18 @@ def embed(
     model: Annotated[str, typer.Option(help="Run, folder or name")],
     source: Annotated[Path, typer.Option("--input", help="FASTA, CSV, TSV or Parquet")],
     out: Annotated[Path, typer.Option(help=".parquet to write")],
-    per_residue: Annotated[bool, typer.Option("--per-residue", help="one row per residue, not the mean")] = False,
+    per_residue: Annotated[
+        bool, typer.Option("--per-residue", help="one row per residue, not the mean")
+    ] = False,
     heavy: Heavy = None,
     light: Light = None,
     sequence: Sequence = None,
     invalid: Invalid = "error",
     gaps: Gaps = "error",
     duplicate_ids: DuplicateIds = "error",
+    long_records: Annotated[
+        str, typer.Option(help="over the model's limit: error, or drop and count")
+    ] = "error",
     device: Device = "auto",
     precision: PrecisionName = "float32",
     max_tokens: Tokens = 4096,
@@ -61,6 +66,7 @@ def embed(
         max_tokens=max_tokens,
         columns=ColumnNames(heavy=heavy, light=light, sequence=sequence),
         policy=policy,
+        long_records=options.choice("--long-records", long_records, ("error", "drop")),  # type: ignore[arg-type]
         force=force,
         say=options.say,
     )

@@ -31,21 +31,24 @@ def score(
     force: Force = False,
 ) -> None:
     """Score variants of a wild type without assay data; higher means fitter."""
-    from protlm.errors import ConfigError, RunError
+    from protlm.data.readers import ReadReport
+    from protlm.errors import ConfigError
     from protlm.models.loading import load_model
     from protlm.recipes import score as recipe
+    from protlm.recipes.outputs import claim_file
     from protlm.scoring.plans import plans
 
     if (variants is None) == (not all_single):
-        raise ConfigError("say what to score: either --variants FILE or --all-single")
+        raise ConfigError("say what to score", hint="pass either --variants FILE or --all-single")
     options.choice("--plan", plan, tuple(plans.names()))
-    suffix = options.choice("--out suffix", out.suffix, (".csv", ".tsv", ".parquet"))
     options.choice("--precision", precision, ("float32", "bfloat16"))
     options.choice("--invalid", invalid, ("error", "drop"))
     options.choice("--gaps", gaps, ("error", "remove"))
-    if out.exists() and not force:
-        raise RunError(f"{out} exists", hint="choose another --out, or pass --force to replace it")
-    reference = recipe.read_wild_type(wild_type, gaps=gaps)  # type: ignore[arg-type]
+    claim_file(out, (".csv", ".tsv", ".parquet"), force=force)
+    reading = ReadReport()
+    reference = recipe.read_wild_type(wild_type, gaps=gaps, report=reading)  # type: ignore[arg-type]
+    for line in [recipe.describe_wild_type(reference), *reading.lines()]:
+        options.say(line)
     if variants is None:
         table = recipe.single_substitutions(reference, offset=offset)
     else:
@@ -55,8 +58,10 @@ def score(
             column=mutant_column,
             offset=offset,
             invalid=invalid,  # type: ignore[arg-type]
-            as_text=suffix != ".parquet",
+            as_text=out.suffix != ".parquet",
         )
+    for old, new in table.renamed.items():
+        options.say(f"input column '{old}' is written as '{new}'")
     without = sum(variant is None for variant in table.variants)
     if without:
         options.say(f"{without:,} of {len(table.variants):,} rows get no score; the column note says why")

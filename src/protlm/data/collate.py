@@ -51,7 +51,7 @@ def collate(records: FlatRecords, layout: TokenLayout) -> Batch:
     chain_stop = np.cumsum(before + lengths + after) - after
     chain_start = chain_stop - lengths
     offsets = np.concatenate([[0], (chain_stop + after)[is_last]])
-    _check_length(offsets, layout)
+    _check_length(records, layout)
 
     total = int(offsets[-1])
     where = expand_slices(chain_start, lengths)
@@ -108,10 +108,11 @@ def _spread(values: np.ndarray, where: np.ndarray, total: int) -> np.ndarray:
     return spread
 
 
-def _check_length(offsets: np.ndarray, layout: TokenLayout) -> None:
+def _check_length(records: FlatRecords, layout: TokenLayout) -> None:
     if layout.max_tokens is None:
         return
-    longest = int(np.diff(offsets).max(initial=0))
+    needed = layout.num_positions(records.record_lengths, records.chains_per_record)
+    longest = int(needed.max(initial=0))
     if longest > layout.max_tokens:
         raise DataError(
             f"a record needs {longest} tokens, but this model takes at most {layout.max_tokens} "

@@ -188,7 +188,7 @@ class Corpus:
                 f"{self.path} is not a corpus folder (it has no manifest.json with chains.arrow)",
                 hint="make one with: protlm prepare INPUT --out FOLDER",
             )
-        self.manifest: dict[str, Any] = json.loads((self.path / "manifest.json").read_text(encoding="utf-8"))
+        self.manifest = _read_manifest(self.path / "manifest.json")
         name = f"records.{self.subset}.arrow" if self.subset else "records.arrow"
         if not (self.path / name).exists():
             known = ", ".join(self.manifest.get("subsets", {})) or "none"
@@ -377,6 +377,20 @@ def write_corpus(path: Path | str, records: Iterable[Record], *, force: bool = F
         for record in records:
             writer.add(record)
         return writer.close()
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        version = manifest["format_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is damaged ({error})", hint="make the corpus again") from None
+    if version > FORMAT_VERSION:
+        raise DataError(
+            f"{path.parent} has corpus format {version}; this protlm reads up to {FORMAT_VERSION}",
+            hint="upgrade protlm, or make the corpus again",
+        )
+    return manifest
 
 
 def _split_subset(path: Path | str) -> tuple[Path, str]:

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from protlm.errors import ConfigError, ModelError, did_you_mean
 from protlm.types.alphabet import STANDARD, UNUSUAL
 
 FILE_NAME = "token_layout.json"
+
+CountT = TypeVar("CountT", int, np.ndarray)
 
 SEPARATORS: dict[str, tuple[str, ...]] = {
     "cls-cls": ("<cls>", "<cls>"),
@@ -103,6 +105,19 @@ class TokenLayout:
             Chains in the record.
         """
         return len(self.begin) + len(self.end) + (num_chains - 1) * len(self.separator)
+
+    def num_positions(self, num_residues: CountT, num_chains: CountT) -> CountT:
+        """Count the positions a record takes up, gaps between chains included; `max_tokens` limits it.
+
+        Parameters
+        ----------
+        num_residues
+            Over all chains; a number or an array.
+        num_chains
+            Chains in the record; the same.
+        """
+        between = len(self.separator) + self.position_gap
+        return num_residues + len(self.begin) + len(self.end) + (num_chains - 1) * between  # type: ignore[return-value]
 
     @property
     def max_residues(self) -> int | None:

@@ -23,7 +23,7 @@ _PROBE = 200
 
 MIN_NUMBERED = 50
 """Fewest numbered residues of a variable domain. immunum calls one protein in eight of a yeast proteome an
-antibody, by 1 to 14 residues; a whole variable domain has about 95 or more."""
+antibody, by 1 to 10 residues; variable domains have 85 or more."""
 
 
 @dataclass

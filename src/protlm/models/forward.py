@@ -173,6 +173,8 @@ def _attend(
         query = _rotate(query, rotary if rows is None else (rotary[0][rows], rotary[1][rows]))
         key = _rotate(key, rotary)
     dropout = module.dropout if module.training else 0.0
+    if not len(query):  # nothing is read
+        return query.flatten(1)
     if groups[0].padded is not None:
         mixed = _attend_padded(query, key, value, groups[0].padded, rows, dropout)
     else:
@@ -182,7 +184,7 @@ def _attend(
             if part is not None:
                 parts.append(part)
         mixed = parts[0] if len(parts) == 1 else torch.cat(parts)
-    return mixed.reshape(len(mixed), -1)
+    return mixed.flatten(1)
 
 
 def _attend_group(

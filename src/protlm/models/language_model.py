@@ -77,6 +77,12 @@ class LanguageModel(nn.Module):
         return num_parameters(self.module)
 
     @property
+    def token_budget(self) -> int:
+        """Tokens per batch where nothing else is asked for: what is fastest on the device."""
+        # on a CPU larger batches leave the cache and are slower (benchmarks/masked_marginal_scan.py)
+        return 4096 if self.device.type == "cpu" else 65536
+
+    @property
     def path(self) -> str:
         """Which computation is used, and why."""
         if not self.is_flat:

@@ -73,11 +73,13 @@ def _locate(name: str) -> tuple[str, str]:
     if path.is_dir():
         if Run.is_run(path):
             run = Run.open(path)
-            if not (run.model_path / "config.json").exists():
-                state = "finished without one" if run.is_done else "is not finished"
+            if run.verb != "pretrain":
+                raise ModelError(f"{path} is a '{run.verb}' Run and has no model", hint="name a pretrain Run")
+            if not run.is_done:
                 raise ModelError(
-                    f"the Run {path} has no model: it {state}",
-                    hint="run the same pretrain command again to resume it",
+                    f"the Run {path} is not finished",
+                    hint="run its pretrain command again to resume it; its best model so far, if it was "
+                    f"evaluated, is in {run.model_path}",
                 )
             return str(run.model_path), run.name
         if not (path / "config.json").exists():

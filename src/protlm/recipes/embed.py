@@ -3,31 +3,36 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from protlm.data.readers import ColumnNames, InputPolicy, ReadReport, iterate_records
-from protlm.errors import DataError, RunError
+from protlm.data.flat import record_key
+from protlm.data.readers import ColumnNames, InputPolicy, ReadReport, check_file, iterate_records
+from protlm.errors import DataError, Interrupted, RunError
 from protlm.evaluation.regions import chain_name
 from protlm.models.embed import embed_records
 from protlm.models.language_model import LanguageModel, Precision
 from protlm.models.loading import load_model
 from protlm.progress import Progress
+from protlm.recipes.outputs import claim_file
+from protlm.recipes.prepare import nothing_left
 from protlm.runs import file_hash
 from protlm.types.record import Record
 
 Say = Callable[[str], None]
+LongRecords = Literal["error", "drop"]
 
 CHUNK_BYTES = 256 << 20
 """How much of the result is held in memory at most, besides one batch."""
 _CHUNK_RECORDS = 8192
+_CHUNK_KEY = b"protlm_chunk"
 
 
 def embed(
@@ -63,7 +68,10 @@ def embed(
         model if isinstance(model, LanguageModel) else load_model(model, device=device, precision=precision)
     )
     given = list(iterate_records(records)) if isinstance(records, str | Path) else list(records)
-    _check_lengths(loaded, given, "the input")
+    where = str(records) if isinstance(records, str | Path) else "the input"
+    given = list(_fitting(given, loaded, where, "error", ReadReport()))
+    if not given:
+        raise DataError(f"{where}: there is nothing to embed", hint="give at least one record")
     states = embed_records(loaded, given, per_residue=per_residue, max_tokens=max_tokens)
     width = loaded.module.config.hidden_size
     return pl.DataFrame(pl.from_arrow(_table(given, states, width, per_residue=per_residue)))
@@ -78,10 +86,13 @@ def embed_file(
     max_tokens: int = 4096,
     columns: ColumnNames | None = None,
     policy: InputPolicy | None = None,
+    long_records: LongRecords = "error",
     force: bool = False,
     say: Say = print,
 ) -> None:
     """Embed a file chunk by chunk into one Parquet file; the same call resumes.
+
+    The whole input is read and checked before the first chunk is run.
 
     Parameters
     ----------
@@ -95,45 +106,60 @@ def embed_file(
         As for `embed`.
     columns, policy
         How to read.
+    long_records
+        Records over the model's limit: stop, or leave out and count.
     force
-        Replace a finished file.
+        Replace a finished file, and parts of another input, model or setting.
     say
         Tells the user what happens.
 
     Raises
     ------
+    DataError
+        If the input is wrong, or nothing of it is left.
     RunError
-        If `out` exists, or the parts there are of another input or model.
+        If `out` exists, or the parts there are of another input, model or setting.
+    Interrupted
+        On Ctrl-C; finished chunks are kept.
     """
-    if out.suffix != ".parquet":
-        raise DataError(f"--out {out} must end in .parquet", hint="embeddings are written as Parquet")
-    if out.exists() and not force:
-        raise RunError(f"{out} exists", hint="choose another --out, or pass --force to replace it")
-    parts = out.with_name(out.name + ".parts")
-    facts = _facts(model, source, per_residue=per_residue)
-    done = _resume(parts, facts, say)
+    claim_file(out, (".parquet",), force=force)
+    source = check_file(source)
     report = ReadReport()
-    records = iterate_records(source, columns=columns, policy=policy, report=report)
-    width = model.module.config.hidden_size
-    total = sum(1 for _ in iterate_records(source, columns=columns, policy=policy))
-    say(f"{model.name}: {total:,} records; {model.path}")
-    with Progress("embedding", total, unit="record") as progress:
-        for number, chunk in enumerate(_chunks(records, width, per_residue=per_residue)):
-            if number < done:
-                progress.advance(units=len(chunk))
-                continue
-            _check_lengths(model, chunk, str(source))
-            states = embed_records(
-                model,
-                chunk,
-                per_residue=per_residue,
-                max_tokens=max_tokens,
-                on_batch=lambda finished: progress.advance(units=finished),
-            )
-            _write_part(parts / f"{number:06d}.parquet", _table(chunk, states, width, per_residue=per_residue))
-    _join(parts, out, facts)
+
+    def read(report: ReadReport) -> Iterator[Record]:
+        records = iterate_records(source, columns=columns, policy=policy, report=report)
+        return _fitting(records, model, str(source), long_records, report)
+
+    total = sum(1 for _ in read(report))
     for line in report.lines():
         say(line)
+    if not total:
+        raise nothing_left(source, report)
+    say(f"{model.name}: {total:,} records; {model.path}")
+    width = model.module.config.hidden_size
+    parts = _Parts(out.with_name(out.name + ".parts"), _facts(model, source, per_residue=per_residue))
+    done = parts.open(force=force)
+    if done:
+        say(f"resuming after {done:,} finished chunks")
+    number = -1
+    try:
+        with Progress("embedding", total, unit="record") as progress:
+            for number, chunk in enumerate(_chunks(read(ReadReport()), width, per_residue=per_residue)):
+                if parts.has(number, chunk):
+                    progress.advance(units=len(chunk))
+                    continue
+                states = embed_records(
+                    model,
+                    chunk,
+                    per_residue=per_residue,
+                    max_tokens=max_tokens,
+                    on_batch=lambda finished: progress.advance(units=finished),
+                )
+                parts.write(number, chunk, _table(chunk, states, width, per_residue=per_residue))
+        parts.join(out, number + 1)
+    except KeyboardInterrupt:
+        kept = f"finished chunks are in {parts.folder}; the same command resumes"
+        raise Interrupted(f"interrupted: {kept}") from None
 
 
 def _chunks(records: Iterator[Record], width: int, *, per_residue: bool) -> Iterator[list[Record]]:
@@ -153,17 +179,23 @@ def _chunks(records: Iterator[Record], width: int, *, per_residue: bool) -> Iter
         yield chunk
 
 
-def _check_lengths(model: LanguageModel, records: Sequence[Record], where: str) -> None:
+def _fitting(
+    records: Iterable[Record], model: LanguageModel, where: str, long_records: LongRecords, report: ReadReport
+) -> Iterator[Record]:
+    """Pass on the records that fit the model's limit."""
     limit = model.layout.max_tokens
-    if limit is None:
-        return
     for record in records:
         needed = len(record) + model.layout.num_specials(len(record.chains))
-        if needed > limit:
+        if limit is None or needed <= limit:
+            yield record
+        elif long_records == "drop":
+            report.drop(f"over the model's limit of {limit} tokens", f"{where}, record '{record.id}'")
+        else:
             raise DataError(
-                f"{where}: record '{record.id}' has {len(record)} residues and needs {needed} tokens, but "
-                f"model '{model.name}' takes at most {limit}",
-                hint="leave it out or cut it, or use a model without a limit, such as esm2-8m",
+                f"{where}, record '{record.id}': {len(record):,} residues need {needed:,} tokens, but model "
+                f"'{model.name}' takes at most {limit:,}",
+                hint="pass --long-records drop to leave such records out, or use a model without a limit, "
+                "such as esm2-8m",
             )
 
 
@@ -203,37 +235,72 @@ def _facts(model: LanguageModel, source: Path, *, per_residue: bool) -> dict[str
     }
 
 
-def _resume(parts: Path, facts: dict[str, Any], say: Say) -> int:
-    """Give the number of finished chunks of an interrupted call with the same input and model."""
-    note = parts / "facts.json"
-    if note.exists():
-        if json.loads(note.read_text(encoding="utf-8")) != facts:
-            raise RunError(
-                f"{parts} holds parts of another input, model or setting", hint="remove that folder first"
-            )
-        done = len(list(parts.glob("??????.parquet")))
-        say(f"resuming after {done} finished chunks")
+class _Parts:
+    """Finished chunks of a call that is not finished, each with a hash of what it was made from."""
+
+    def __init__(self, folder: Path, facts: dict[str, Any]) -> None:
+        self.folder = folder
+        self.facts = facts
+
+    def open(self, *, force: bool) -> int:
+        """Make the folder, or take up the one there; give the number of chunks in it."""
+        note = self.folder / "facts.json"
+        done = len(self._files())
+        if done and json.loads(note.read_text(encoding="utf-8")) != self.facts:
+            if not force:
+                raise self._other()
+            shutil.rmtree(self.folder)
+            done = 0
+        self.folder.mkdir(exist_ok=True)
+        note.write_text(json.dumps(self.facts, indent=2) + "\n", encoding="utf-8")
         return done
-    parts.mkdir(parents=True, exist_ok=True)
-    note.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    return 0
+
+    def has(self, number: int, chunk: Sequence[Record]) -> bool:
+        """Whether a chunk is finished; refuses one that was made from other records."""
+        path = self._path(number)
+        if not path.exists():
+            return False
+        metadata = pq.read_schema(path).metadata or {}
+        if metadata.get(_CHUNK_KEY) != _digest(chunk):
+            raise self._other()
+        return True
+
+    def write(self, number: int, chunk: Sequence[Record], table: pa.Table) -> None:
+        """Keep a finished chunk, whole or not at all."""
+        part = self._path(number).with_suffix(".part")
+        pq.write_table(table.replace_schema_metadata({_CHUNK_KEY: _digest(chunk)}), part)
+        part.rename(self._path(number))
+
+    def join(self, out: Path, count: int) -> None:
+        """Put the chunks together to the result, whole or not at all, and remove them."""
+        files = self._files()
+        if len(files) != count:
+            raise self._other()
+        schema = pq.read_schema(files[0]).with_metadata({b"protlm": json.dumps(self.facts).encode()})
+        part = out.with_name(out.name + ".part")
+        with pq.ParquetWriter(part, schema) as writer:
+            for file in files:
+                for batch in pq.ParquetFile(file).iter_batches(batch_size=16384):
+                    writer.write_batch(pa.RecordBatch.from_arrays(batch.columns, schema=schema))
+        part.replace(out)
+        shutil.rmtree(self.folder)
+
+    def _files(self) -> list[Path]:
+        return sorted(self.folder.glob("??????.parquet"))
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{number:06d}.parquet"
+
+    def _other(self) -> RunError:
+        return RunError(
+            f"{self.folder} holds chunks of another input, model or setting",
+            hint="choose another --out, or remove that folder to start over",
+        )
 
 
-def _write_part(path: Path, table: pa.Table) -> None:
-    part = path.with_suffix(".part")
-    pq.write_table(table, part)
-    part.rename(path)
-
-
-def _join(parts: Path, out: Path, facts: dict[str, Any]) -> None:
-    files = sorted(parts.glob("??????.parquet"))
-    if not files:
-        raise DataError("there was nothing to embed", hint="look at what was dropped")
-    schema = pq.read_schema(files[0]).with_metadata({b"protlm": json.dumps(facts).encode()})
-    part = out.with_name(out.name + ".part")
-    with pq.ParquetWriter(part, schema) as writer:
-        for file in files:
-            for batch in pq.ParquetFile(file).iter_batches(batch_size=16384):
-                writer.write_batch(pa.RecordBatch.from_arrays(batch.columns, schema=schema))
-    part.replace(out)
-    shutil.rmtree(parts)
+def _digest(chunk: Sequence[Record]) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
+    for record in chunk:
+        roles = "".join(str(int(chain.role)) for chain in record.chains)
+        digest.update(f"{record_key(record)},{roles};".encode())
+    return digest.hexdigest().encode()

@@ -74,6 +74,7 @@ def evaluate_regions(
     table.write_parquet(run.table_path("regions"))
     summarise(table).write_parquet(run.table_path("regions_summary"))
     pairs = [compare(table, one.name, two.name) for one, two in combinations(loaded, 2)]
+    pairs = [pair for pair in pairs if not pair.is_empty()]
     if pairs:
         pl.concat(pairs).write_parquet(run.table_path("comparisons"))
     run.finish()

@@ -7,9 +7,10 @@ from typing import Any
 
 from protlm.data.corpus import Corpus, CorpusWriter, names_corpus
 from protlm.data.numbering import NumberingReport, Receptor, Unnumbered, number_records
-from protlm.data.readers import ColumnNames, InputPolicy, ReadReport, iterate_records
+from protlm.data.readers import ColumnNames, InputPolicy, ReadReport, check_file, iterate_records
 from protlm.data.splits import is_held_out
 from protlm.errors import DataError
+from protlm.recipes.outputs import claim_folder
 from protlm.runs import file_hash
 
 TRAIN, HELD_OUT = "train", "holdout"
@@ -65,8 +66,10 @@ def prepare(
     """
     if not 0 <= holdout < 1:
         raise DataError(f"--holdout {holdout} is not a share", hint="expected a number from 0 up to below 1")
-    source = Path(source)
+    source = check_file(source)
+    claim_folder(Path(out))
     reading, numbering = ReadReport(), NumberingReport()
+    num_records = 0
     with CorpusWriter(out, force=force) as writer:
         records = iterate_records(source, columns=columns, policy=policy, report=reading)
         for record in number_records(records, receptor=receptor, unnumbered=unnumbered, report=numbering):
@@ -74,15 +77,22 @@ def prepare(
             if holdout:
                 subset = HELD_OUT if is_held_out(record, holdout, seed=seed) else TRAIN
             writer.add(record, subset=subset)
+            num_records += 1
             if on_record is not None:
                 on_record()
+        if not num_records:
+            raise nothing_left(source, reading, numbering)
         manifest: dict[str, Any] = {
             "inputs": [{"name": source.name, "sha256": file_hash(source), "bytes": source.stat().st_size}],
+            "columns": reading.columns,
             "changed": dict(reading.changed),
             "dropped": dict(reading.dropped),
             "numbering": {
                 "numbered": dict(numbering.numbered),
+                "partial": dict(numbering.partial),
                 "unnumbered": dict(numbering.unnumbered),
+                "put_right": numbering.put_right,
+                "contradicted": dict(numbering.contradicted),
                 "num_dropped": numbering.num_dropped,
                 "is_off": numbering.is_off,
             },
@@ -90,6 +100,27 @@ def prepare(
         if holdout:
             manifest["split"] = {"by": "group", "holdout": holdout, "seed": seed}
         return Prepared(writer.close(manifest), reading, numbering)
+
+
+def nothing_left(source: Path, reading: ReadReport, numbering: NumberingReport | None = None) -> DataError:
+    """Describe how a file came to give no record at all.
+
+    Parameters
+    ----------
+    source
+        The file.
+    reading, numbering
+        What happened to its records.
+    """
+    reasons = [
+        f"{count:,} dropped: {reason} (first: {reading.examples[reason][0]})"
+        for reason, count in reading.dropped.most_common()
+    ]
+    remedy = "pass --invalid error to see the first one explained"
+    if numbering is not None and numbering.num_dropped:
+        reasons.append(f"{numbering.num_dropped:,} dropped: cannot be numbered as antibodies")
+        remedy = "pass --unnumbered keep, or --receptor none" if len(reasons) == 1 else remedy
+    return DataError(f"{source}: no record is left; {'; '.join(reasons)}", hint=remedy)
 
 
 def open_source(source: Path | str, folder: Path, *, say: Callable[[str], None]) -> Corpus:
@@ -100,17 +131,33 @@ def open_source(source: Path | str, folder: Path, *, say: Callable[[str], None])
     source
         A corpus, ``FOLDER:SUBSET``, or a file.
     folder
-        Where a corpus made from a file goes; one that is there already is reused.
+        Where a corpus made from a file goes; one that was made from the same content is reused.
     say
         Tells the user what happened.
+
+    Raises
+    ------
+    DataError
+        If there is no such corpus, or the file breaks the policy of `prepare`'s defaults with
+        ``invalid="error"``.
     """
-    if names_corpus(source):
-        return Corpus(source)
-    if Path(source).is_dir():
-        return Corpus(source)  # raises the message for a folder that is no corpus
-    if names_corpus(folder):
-        return Corpus(folder)
-    prepared = prepare(source, folder)
+    if names_corpus(source) or Path(source).is_dir():
+        return Corpus(source)  # which has the message for a folder that is no corpus
+    path = check_file(source)
+    is_there = names_corpus(folder)
+    if is_there:
+        made = Corpus(folder)
+        if [each["sha256"] for each in made.manifest.get("inputs", [])] == [file_hash(path)]:
+            return made
+    try:
+        prepared = prepare(path, folder, force=is_there)
+    except DataError as error:
+        if "--" not in (error.hint or ""):
+            raise
+        raise DataError(
+            error.message,
+            hint=f"give a corpus here, made by: protlm prepare {path} --out CORPUS; there, {error.hint}",
+        ) from None
     for line in [*prepared.reading.lines(), *prepared.numbering.lines()]:
         say(f"{source}: {line}")
     return prepared.corpus

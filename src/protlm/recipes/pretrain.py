@@ -26,7 +26,7 @@ from protlm.progress import duration
 from protlm.recipes.prepare import open_source
 from protlm.runs import Run
 from protlm.training.loop import TrainingConfig, train
-from protlm.training.mlm_job import MaskingTally, MlmJob, token_lengths
+from protlm.training.mlm_job import MaskingTally, MlmJob
 from protlm.types.regions import Region
 
 Say = Callable[[str], None]
@@ -228,7 +228,7 @@ def _fitting_rows(corpus: Corpus, model: LanguageModel, data: DataConfig, say: S
         raise DataError(f"{corpus.name} has no records", hint="look at what prepare reported as dropped")
     if limit is None:
         return rows
-    lengths = token_lengths(corpus, model.layout)
+    lengths = model.layout.num_positions(corpus.lengths, corpus.num_chains_per_record)
     too_long = np.flatnonzero(lengths > limit)
     if not len(too_long):
         return rows

@@ -1,192 +1,33 @@
 """score: variants of a wild type to a table of zero-shot scores."""
 
 import importlib.metadata
-import io
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
-from protlm.data.numbering import number_chains
-from protlm.data.readers import iterate_records
-from protlm.data.readers.text import read_text
-from protlm.errors import ConfigError, DataError, did_you_mean
+from protlm.errors import ConfigError
 from protlm.models.language_model import LanguageModel, Precision
 from protlm.models.loading import load_model
 from protlm.progress import Progress, duration
 from protlm.scoring.engine import DEFAULT_TOKEN_BUDGET
+from protlm.scoring.inputs import (
+    VariantTable,
+    describe_wild_type,
+    read_variants,
+    read_wild_type,
+    single_substitutions,
+)
 from protlm.scoring.plans import plans
 from protlm.scoring.variants import VariantScores, plan_contexts, score_variants
-from protlm.types.alphabet import clean_residues
-from protlm.types.record import Chain, Record
-from protlm.types.regions import Region, decode_position
-from protlm.types.variant import Variant, all_single_substitutions, fitting_offsets, parse_variant
+from protlm.types.record import Record
+from protlm.types.variant import Variant, parse_variant
 
 Say = Callable[[str], None]
-MUTANT_COLUMNS = ("mutant", "variant", "mutation", "mutations")
-_OWN_COLUMNS = ("score", "num_masked_contexts", "note")
-
-
-@dataclass(frozen=True)
-class VariantTable:
-    """Variants to score, with the columns they came with."""
-
-    frame: pl.DataFrame
-    """Input columns, untouched."""
-    variants: list[Variant | None]
-    """Parsed; `None` where a row is left without a score."""
-    notes: list[str]
-
-
-def read_wild_type(source: str, *, gaps: Literal["error", "remove"] = "error") -> Record:
-    """Read the reference from a FASTA file with one record, or take it as a sequence.
-
-    Parameters
-    ----------
-    source
-        A path that exists wins; else residues.
-    gaps
-        What to do with ``-`` and ``.``.
-
-    Raises
-    ------
-    DataError
-        If the file has several records, or the text is neither a file nor residues.
-    """
-    if Path(source).exists():
-        records = list(iterate_records(source))
-        if len(records) != 1:
-            raise DataError(
-                f"{source} has {len(records)} records; --wild-type needs exactly one",
-                hint="pass the one you mean as a sequence or in a file of its own",
-            )
-        return records[0]
-    if any(mark in source for mark in "/.\\"):
-        raise DataError(f"no such file: {source}", hint="check the path, or pass the sequence itself")
-    return Record("wild_type", (Chain(clean_residues(source, gaps=gaps)),))
-
-
-def single_substitutions(wild_type: Record, *, offset: int = 0) -> VariantTable:
-    """List all single substitutions; an antibody's rows also get IMGT position and region.
-
-    Parameters
-    ----------
-    wild_type
-        The reference.
-    offset
-        Added to the 1-based position to give the printed one.
-    """
-    residues = wild_type.chains[0].residues
-    names, variants = [], []
-    for name, variant in all_single_substitutions(residues, offset=offset):
-        names.append(name)
-        variants.append(variant)
-    frame = pl.DataFrame({"mutant": names})
-    numbered = number_chains([wild_type.chains[0]])[0]
-    if isinstance(numbered, Chain):
-        index = np.array([variant.mutations[0].index for variant in variants])
-        positions, regions = numbered.tracks["position"][index], numbered.tracks["region"][index]
-        frame = frame.with_columns(
-            imgt_position=pl.Series([decode_position(code) for code in positions]),
-            region=pl.Series([Region(code).name if code else "" for code in regions]),
-        )
-    return VariantTable(frame, variants, [""] * len(variants))
-
-
-def read_variants(
-    path: Path | str,
-    wild_type: Record,
-    *,
-    column: str | None = None,
-    offset: int = 0,
-    invalid: Literal["error", "drop"] = "error",
-    as_text: bool = False,
-) -> VariantTable:
-    """Read a CSV, TSV or Parquet file of variants and check every one against the wild type.
-
-    Parameters
-    ----------
-    path
-        The file.
-    wild_type
-        The reference.
-    column
-        Column with variants such as ``A42G:K50R``; by default the first of `MUTANT_COLUMNS`.
-    offset
-        Subtracted from each printed position.
-    invalid
-        ``"drop"`` leaves wrong rows without a score, with a note.
-    as_text
-        Keep the columns of a text file as the very text they are.
-
-    Raises
-    ------
-    DataError
-        Naming file, row, value and remedy.
-    """
-    path = Path(path)
-    frame = _read_frame(path, as_text=as_text)
-    column = column or next((name for name in MUTANT_COLUMNS if name in frame.columns), None)
-    if column is None or column not in frame.columns:
-        wanted = f"'{column}'" if column else f"one of {', '.join(MUTANT_COLUMNS)}"
-        raise DataError(
-            f"{path}: there is no column {wanted}",
-            hint=f"pass --mutant-column; {did_you_mean(column or 'mutant', frame.columns)}",
-        )
-    taken = [name for name in _OWN_COLUMNS if name in frame.columns]
-    taken += [name for name in frame.columns if name.startswith("score_")]
-    if taken:
-        frame = frame.rename({name: f"input_{name}" for name in taken})
-    texts = [None if value is None else str(value) for value in frame[f"{column}"].to_list()]
-    residues = wild_type.chains[0].residues
-    variants, notes, first_error, errors = [], [], None, 0
-    for row, text in enumerate(texts, start=1):
-        try:
-            variants.append(parse_variant(text, residues, offset=offset))
-            notes.append("" if variants[-1].mutations else "wild type")
-        except DataError as error:
-            errors += 1
-            first_error = first_error or (row, error)
-            variants.append(None)
-            notes.append(error.message)
-    if first_error is not None and invalid == "error":
-        _refuse(path, first_error, errors, texts, residues, offset)
-    return VariantTable(frame, variants, notes)
-
-
-def _refuse(
-    path: Path,
-    first: tuple[int, DataError],
-    count: int,
-    texts: Sequence[str | None],
-    residues: str,
-    offset: int,
-) -> None:
-    row, error = first
-    others = f" ({count:,} of {len(texts):,} rows are wrong)" if count > 1 else ""
-    fits = [each for each in fitting_offsets([text for text in texts if text], residues) if each != offset]
-    hint = f"with --offset {fits[0]} all {len(texts):,} rows agree" if fits else error.hint
-    raise DataError(f"{path}, row {row}: {error.message}{others}", hint=hint)
-
-
-def _read_frame(path: Path, *, as_text: bool) -> pl.DataFrame:
-    if not path.exists():
-        raise DataError(f"no such file: {path}", hint="check the path and the working directory")
-    if path.suffix.lower() == ".parquet":
-        return pl.read_parquet(path)
-    separator = "," if ".csv" in [suffix.lower() for suffix in path.suffixes] else "\t"
-    text = read_text(path)
-    try:
-        return pl.read_csv(
-            io.StringIO(text), separator=separator, infer_schema=not as_text, infer_schema_length=None
-        )
-    except (pl.exceptions.PolarsError, ValueError) as error:
-        raise DataError(f"cannot read {path} as a table: {error}", hint="is the separator right?") from error
 
 
 def score_table(
@@ -221,6 +62,11 @@ def score_table(
         The input columns, then ``score``, ``score_<model>`` if there are several,
         ``num_masked_contexts`` (those the row's own score rests on, per model) and ``note``.
     """
+    names = [model.name for model in models]
+    if repeated := {name for name in names if names.count(name) > 1}:
+        raise ConfigError(
+            f"two models are called '{repeated.pop()}'", hint="rename one of the folders; columns go by name"
+        )
     scorer = plans.get(plan)()
     known = [variant for variant in table.variants if variant is not None]
     results = [_run(model, scorer, plan, wild_type, known, max_tokens, say) for model in models]
@@ -230,8 +76,6 @@ def score_table(
         values = np.full(len(has_score), np.nan)
         values[has_score] = result.scores
         columns[f"score_{result.model}"] = pl.Series(values).fill_nan(None)
-    if len(columns) != len(results):
-        raise ConfigError("two models have the same name", hint="rename one of the folders")
     stacked = np.stack([result.scores for result in results]).mean(axis=0)
     mean = np.full(len(has_score), np.nan)
     mean[has_score] = stacked
@@ -272,7 +116,8 @@ def _run(
             max_tokens=max_tokens,
             on_batch=lambda done: progress.advance(units=done),
         )
-    say(f"{model.name}: ran {result.num_masked_contexts:,} masked contexts in {duration(time.perf_counter() - begin)}")
+    spent = duration(time.perf_counter() - begin)
+    say(f"{model.name}: ran {result.num_masked_contexts:,} masked contexts in {spent}")
     return result
 
 
@@ -346,7 +191,8 @@ def write_scores(frame: pl.DataFrame, out: Path, provenance: dict[str, Any]) -> 
         metadata = {**(arrow.schema.metadata or {}), b"protlm": json.dumps(provenance).encode()}
         pq.write_table(arrow.replace_schema_metadata(metadata), part)
     else:
-        frame.write_csv(part, separator="\t" if out.suffix == ".tsv" else ",")
+        blank = frame.with_columns(pl.col("note").replace("", None))  # written as nothing, not as ""
+        blank.write_csv(part, separator="\t" if out.suffix == ".tsv" else ",")
         Path(f"{out}.meta.json").write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
     part.replace(out)
 
@@ -397,3 +243,16 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:  # run from a source tree that is not installed
         return None
+
+
+__all__ = [
+    "VariantTable",
+    "describe_wild_type",
+    "provenance",
+    "read_variants",
+    "read_wild_type",
+    "score",
+    "score_table",
+    "single_substitutions",
+    "write_scores",
+]

@@ -91,6 +91,9 @@ class Cards:
     cards: Sequence[Card]
 
 
+Block = Paragraph | Table | Figure | Cards
+
+
 @dataclass(frozen=True)
 class Section:
     """A part of the page with a heading."""
@@ -98,4 +101,4 @@ class Section:
     name: str
     """For links inside the page."""
     title: str
-    blocks: Sequence[Paragraph | Table | Figure | Cards]
+    blocks: Sequence[Block]

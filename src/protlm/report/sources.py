@@ -137,6 +137,8 @@ def _open_scores(path: Path, label: str) -> ScoreSource:
     frame = _read_frame(path)
     if facts.get("verb") != "score" or "score" not in frame.columns:
         raise DataError(f"{path} was not written by protlm score", hint=_NOT_A_SOURCE)
+    if not (facts.get("wild_type") or {}).get("residues"):
+        raise DataError(f"{path} does not say what its wild type is", hint="score the variants again")
     return ScoreSource(label, path, frame, facts)
 
 

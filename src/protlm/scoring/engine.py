@@ -8,9 +8,11 @@ import torch
 
 from protlm.data.collate import collate
 from protlm.data.flat import expand_slices, flatten_records
+from protlm.data.layout import TokenLayout
 from protlm.data.sampling import budget_batches
 from protlm.errors import DataError
 from protlm.models.language_model import MaskedModel
+from protlm.types.alphabet import STANDARD, UNUSUAL
 from protlm.types.batch import Batch
 from protlm.types.record import Record
 
@@ -135,10 +137,8 @@ class _Table:
         bases = collate(flatten_records(contexts.bases), model.layout)
         place = _token_of_residue(bases)
         base_of = np.array([base for base, _ in contexts._contexts], dtype=np.int64)
-        letter_ids = {chr(byte): int(token) for byte, token in enumerate(model.layout.residue_ids)}
-        letter_ids |= {MASK: model.layout.mask_id}  # type: ignore[dict-item]
         changes = [
-            (number, place(base, chain, index), letter_ids[letter])
+            (number, place(base, chain, index), _token_id(letter, model.layout))
             for number, (base, sites) in enumerate(contexts._contexts)
             for chain, index, letter in sites
         ]
@@ -183,6 +183,14 @@ class _Places:
         counts = self.starts[contexts + 1] - self.starts[contexts]
         source = expand_slices(self.starts[contexts], counts)
         return np.repeat(np.arange(len(contexts)), counts), self.tokens[source], self.values[source]
+
+
+def _token_id(letter: str | int, layout: TokenLayout) -> int:
+    if isinstance(letter, int):
+        return layout.mask_id
+    if len(letter) != 1 or letter not in STANDARD + UNUSUAL:
+        raise DataError(f"{letter!r} is not a residue letter", hint=f"expected one of {STANDARD + UNUSUAL}")
+    return int(layout.residue_ids[ord(letter)])
 
 
 def _token_of_residue(bases: Batch) -> Callable[[int, int, int], int]:

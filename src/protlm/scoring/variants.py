@@ -49,7 +49,7 @@ def plan_contexts(
         If the wild type is longer than the model allows.
     """
     limit = model.layout.max_tokens
-    needed = len(wild_type) + model.layout.num_specials(len(wild_type.chains))
+    needed = model.layout.num_positions(len(wild_type), len(wild_type.chains))
     if limit is not None and needed > limit:
         raise DataError(
             f"the wild type '{wild_type.id}' has {len(wild_type)} residues and needs {needed} tokens, but "

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from pydantic import Field
 from torch import nn
 
@@ -102,19 +103,24 @@ def train(model: nn.Module, job: Job, settings: TrainingConfig, run: Run, *, dev
     RunError
         If the loss stops being a number.
     """
+    AcceleratorState._reset_state()  # an earlier training in this process may have had another precision
     accelerator = Accelerator(
         cpu=device.type == "cpu", mixed_precision="bf16" if settings.precision == "bfloat16" else "no"
     )
     optimizer = settings.optimizer.build(model)
     restored = load_checkpoint(run.checkpoints_path, model, optimizer)
-    first_step, best = 0, math.inf
+    first_step, best, meter = 0, math.inf, _Meter()
     if restored is not None:
         first_step, best = restored["step"], restored["best"]
         job.restore(restored["job"])
-        run.rewind_log(first_step)
+        meter.restore(restored["meter"])
+    run.rewind_log(first_step if restored is not None else -1)
     wrapped, optimizer = accelerator.prepare(model, optimizer)
-    trainer = _Trainer(wrapped, model, optimizer, accelerator, job, settings, run, best)
-    trainer.run_from(first_step)
+    trainer = _Trainer(wrapped, model, optimizer, accelerator, job, settings, run, best, meter)
+    try:
+        trainer.run_from(first_step)
+    finally:
+        trainer.board.close()
 
 
 class _Trainer:
@@ -128,15 +134,15 @@ class _Trainer:
         settings: TrainingConfig,
         run: Run,
         best: float,
+        meter: "_Meter",
     ) -> None:
         self.wrapped, self.model, self.optimizer = wrapped, model, optimizer
         self.accelerator, self.job, self.settings, self.run_folder = accelerator, job, settings, run
-        self.best = best
+        self.best, self.meter = best, meter
         self.board = _Board(run, enabled=settings.tensorboard and accelerator.is_main_process)
 
     def run_from(self, first_step: int) -> None:
-        settings, done = self.settings, first_step
-        meter = _Meter()
+        settings, meter, done = self.settings, self.meter, first_step
         self.wrapped.train()
         progress = Progress("training", settings.max_steps, unit="step", start=first_step)
         with progress, StopRequest() as stop:
@@ -164,10 +170,11 @@ class _Trainer:
             )
         if settings.keep == "last" or math.isinf(self.best):
             self.job.save_model(self.model)
-        self.board.close()
 
     def _step(self, step: int, micro_batches: list[Any]) -> tuple[dict[str, tuple[float, int]], int, float]:
         accelerator = self.accelerator
+        if not micro_batches:  # so few residues that none was selected
+            return {}, 0, 0.0
         rate = self.settings.optimizer.rate_at(step, self.settings.max_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -231,7 +238,7 @@ class _Trainer:
     def _save(self, step: int) -> None:
         if self.accelerator.is_main_process:
             optimizer = getattr(self.optimizer, "optimizer", self.optimizer)
-            state = {"best": self.best, "job": self.job.state()}
+            state = {"best": self.best, "job": self.job.state(), "meter": self.meter.state()}
             save_checkpoint(self.run_folder.checkpoints_path, step, self.model, optimizer, state)
         self.accelerator.wait_for_everyone()
 
@@ -253,7 +260,8 @@ class _Meter:
         self._tokens += num_tokens
         self._norm += norm
         self._steps += 1
-        self.loss = self._sums["loss"][0] / self._sums["loss"][1]
+        total, count = self._sums.get("loss", (math.nan, 1))
+        self.loss = total / count
         self.tokens_per_second = self._tokens / (time.perf_counter() - self._start)
 
     def take(self) -> dict[str, float]:
@@ -265,6 +273,15 @@ class _Meter:
         }
         self._reset()
         return means
+
+    def state(self) -> dict[str, Any]:
+        """Give the sums since the last log line as plain values, so that a resumed line is whole."""
+        sums = {name: list(pair) for name, pair in self._sums.items()}
+        return {"sums": sums, "tokens": self._tokens, "norm": self._norm, "steps": self._steps}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self._sums = {name: (total, count) for name, (total, count) in state["sums"].items()}
+        self._tokens, self._norm, self._steps = state["tokens"], state["norm"], state["steps"]
 
 
 class _Board:

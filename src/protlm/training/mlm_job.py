@@ -110,7 +110,7 @@ class MlmJob:
         )
 
     def steps(self, first_step: int) -> Iterator[tuple[int, list[Corrupted]]]:
-        """Give the corrupted micro-batches of each step.
+        """Give the corrupted micro-batches of each step, those in which nothing was selected left out.
 
         Parameters
         ----------
@@ -123,7 +123,7 @@ class MlmJob:
                 self._corrupted(self.rows[chosen[part]], epoch)
                 for part in budget_batches(self.sampler.lengths[chosen], budget)
             ]
-            yield step, micro_batches
+            yield step, [each for each in micro_batches if len(each.rows)]
 
     def loss(self, model: nn.Module, micro_batch: Corrupted) -> LossOutput:
         """Give the summed loss of a micro-batch.
@@ -200,7 +200,8 @@ class MlmJob:
         )
         parts = budget_batches(self._token_lengths(self.evaluation)[rows], budget)
         batches = [collate(self.evaluation.gather(rows[part]), self.layout) for part in parts]
-        return [corrupt(each, masking(each), self.layout, seed=EVAL_SEED, epoch=0) for each in batches]
+        drawn = [corrupt(each, masking(each), self.layout, seed=EVAL_SEED, epoch=0) for each in batches]
+        return [each for each in drawn if len(each.rows)]
 
     def _corrupted(self, rows: np.ndarray, epoch: int) -> Corrupted:
         batch = collate(self.train.gather(rows), self.layout)

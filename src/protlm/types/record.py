@@ -62,6 +62,8 @@ class Chain:
     """One value per residue under each name of `TRACK_DTYPES`."""
 
     def __post_init__(self) -> None:
+        if not self.residues:
+            raise DataError("a chain has no residues", hint="leave it out of its record")
         for name, values in self.tracks.items():
             if name not in TRACK_DTYPES:
                 raise DataError(f"unknown track '{name}'", hint=f"known: {', '.join(TRACK_DTYPES)}")
@@ -84,6 +86,10 @@ class Record:
     """Values of other columns, by name."""
     group: str = ""
     """What must stay on one side of a split: a clonotype, a donor, a cluster."""
+
+    def __post_init__(self) -> None:
+        if not self.chains:
+            raise DataError(f"record '{self.id}' has no chains", hint="a record needs at least one")
 
     def __len__(self) -> int:
         return sum(len(chain) for chain in self.chains)

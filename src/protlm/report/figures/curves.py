@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from protlm.report.figures.style import axis, dress, model_colours, model_symbols, plain
+from protlm.report.figures.style import axis, dress, model_colours, plain, symbol
 from protlm.types.regions import REGIONS
 
 Lines = Sequence[Mapping[str, Any]]
@@ -50,10 +50,10 @@ class TrainingCurves:
         figure = make_subplots(
             rows, columns, subplot_titles=titles, horizontal_spacing=0.06, vertical_spacing=0.5 / rows**2
         )
-        symbols, named = model_symbols(self.colours), set()
+        named: set[str] = set()
         for curve in sorted(self.curves, key=lambda curve: curve.split != "eval"):
             place = self.metrics.index(curve.metric)
-            trace = self._trace(curve, symbols[curve.run], named)
+            trace = self._trace(curve, named)
             figure.add_trace(trace, row=place // columns + 1, col=place % columns + 1)
         figure.update_xaxes(**axis(rangemode="tozero", nticks=6))
         figure.update_yaxes(**axis())
@@ -61,7 +61,7 @@ class TrainingCurves:
             figure.update_xaxes(title_text=f"training {self.unit}", row=rows, col=column)
         return dress(figure, height=380 if rows == 1 else 120 + 220 * rows)
 
-    def _trace(self, curve: Curve, symbol: str, named: set[str]) -> go.Scatter:
+    def _trace(self, curve: Curve, named: set[str]) -> go.Scatter:
         is_eval = curve.split == "eval"
         trace = go.Scatter(
             x=curve.x,
@@ -72,7 +72,7 @@ class TrainingCurves:
             mode="lines+markers" if is_eval else "lines",
             opacity=1.0 if is_eval else 0.45,
             line={"color": self.colours[curve.run], "width": 2 if is_eval else 1.5},
-            marker={"symbol": symbol, "size": 7},
+            marker={"symbol": symbol(self.colours[curve.run]), "size": 7},
             hovertemplate=f"{SPLITS[curve.split]}: %{{y:.4f}} at %{{x:,.0f}} {self.unit}",
         )
         named.add(curve.run)

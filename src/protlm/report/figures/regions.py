@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 import polars as pl
 from plotly.subplots import make_subplots
 
-from protlm.report.figures.style import axis, dress, is_baseline, model_colours, model_symbols, plain
+from protlm.report.figures.style import axis, dress, is_baseline, model_colours, plain, symbol
 
 METRICS = {"accuracy": "accuracy", "cross_entropy": "cross-entropy (nats)"}
 """Columns and what the axis says."""
@@ -77,7 +77,6 @@ class RegionScores:
 
     def _points(self, metric: str, chain: str, kind: str, *, in_legend: bool) -> list[go.Scatter]:
         regions, part, models = self._regions(chain, kind), self._part(chain, kind), list(self.colours)
-        symbols = model_symbols(models)
         traces = []
         for number, model in enumerate(models):
             own = part.filter(pl.col("model") == model)
@@ -97,7 +96,7 @@ class RegionScores:
                 mode="markers",
                 marker={
                     "color": colour,
-                    "symbol": symbols[model],
+                    "symbol": symbol(colour),
                     "size": 8,
                     "line": {"width": 1.5, "color": colour},
                 },

@@ -1,8 +1,8 @@
 """Colours, symbols and layout that all figures share."""
 
 import html
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
 
 import plotly.graph_objects as go
 
@@ -17,8 +17,16 @@ BASELINE_COLOURS = ("#5f6770", "#a3abb4", "#7d868f")
 _LEGEND_LINE, _LEGEND_WIDTH = 30, 900
 BASELINES = ("position_mode", "v_gene_majority")
 """Names that `evaluate` gives to its trivial baselines."""
-SYMBOLS = ("circle", "square", "triangle-up", "cross", "star", "hexagon", "triangle-down")
-BASELINE_SYMBOLS = ("diamond-open", "x-thin-open", "circle-open")
+_SYMBOLS = {
+    **dict(
+        zip(
+            MODEL_COLOURS,
+            ("circle", "square", "triangle-up", "cross", "star", "hexagon", "pentagon"),
+            strict=True,
+        )
+    ),
+    **dict(zip(BASELINE_COLOURS, ("diamond-open", "x-thin-open", "circle-open"), strict=True)),
+}
 
 
 def is_baseline(name: str) -> bool:
@@ -50,28 +58,29 @@ def model_colours(names: Iterable[str]) -> dict[str, str]:
     >>> model_colours(["cdr3", "position_mode", "cdr3"])
     {'cdr3': '#0072B2', 'position_mode': '#5f6770'}
     """
-    return _deal(names, MODEL_COLOURS, BASELINE_COLOURS)
-
-
-def model_symbols(names: Iterable[str]) -> dict[str, str]:
-    """Give each name a marker, so that colour is not all that tells models apart.
-
-    Parameters
-    ----------
-    names
-        As for `model_colours`.
-    """
-    return _deal(names, SYMBOLS, BASELINE_SYMBOLS)
-
-
-def _deal(names: Iterable[str], models: tuple[str, ...], baselines: tuple[str, ...]) -> dict[str, str]:
     dealt: dict[str, str] = {}
     counts = {True: 0, False: 0}
     for name in dict.fromkeys(names):
-        values = baselines if is_baseline(name) else models
-        dealt[name] = values[counts[is_baseline(name)] % len(values)]
+        colours = BASELINE_COLOURS if is_baseline(name) else MODEL_COLOURS
+        dealt[name] = colours[counts[is_baseline(name)] % len(colours)]
         counts[is_baseline(name)] += 1
     return dealt
+
+
+def symbol(colour: str) -> str:
+    """Give the marker that goes with a colour, so that colour is not all that tells models apart.
+
+    Parameters
+    ----------
+    colour
+        From `model_colours`; any other one gets a circle.
+
+    Examples
+    --------
+    >>> symbol(MODEL_COLOURS[1]), symbol("black")
+    ('square', 'circle')
+    """
+    return _SYMBOLS.get(colour, "circle")
 
 
 def plain(text: str) -> str:
@@ -131,6 +140,7 @@ def dress(figure: go.Figure, *, height: int, margin: Mapping[str, int] | None = 
 
 
 def _legend_lines(figure: go.Figure) -> int:
-    names = [trace.name or "" for trace in figure.data if trace.showlegend and trace.visible is not False]
+    traces = cast(Sequence[Any], figure.data)
+    names = [trace.name or "" for trace in traces if trace.showlegend and trace.visible is not False]
     columns = max(1, _LEGEND_WIDTH // max((7 * len(name) + 60 for name in names), default=1))
     return max(1, -(-len(names) // columns))
