@@ -72,7 +72,7 @@ class Run:
                 )
             if force:
                 run._clear()
-        run.path.mkdir(parents=True, exist_ok=True)
+        (run.path / "tables").mkdir(parents=True, exist_ok=True)
         if not (run.path / "environment.json").exists():
             run.write_json("environment.json", environment(verb))
         return run
@@ -143,9 +143,7 @@ class Run:
         name
             Without the suffix.
         """
-        path = self.path / "tables" / f"{name}.parquet"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
+        return self.path / "tables" / f"{name}.parquet"
 
     def tables(self) -> dict[str, Path]:
         """List the tables by name."""
@@ -180,6 +178,16 @@ class Run:
         part = path.with_name(path.name + ".part")
         part.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
         part.replace(path)
+
+    def note(self, **facts: Any) -> None:
+        """Add facts to ``environment.json``, such as the device.
+
+        Parameters
+        ----------
+        **facts
+            Plain values.
+        """
+        self.write_json("environment.json", {**self.read_json("environment.json"), **facts})
 
     def read_json(self, name: str) -> dict[str, Any]:
         """Read a JSON file of the folder.

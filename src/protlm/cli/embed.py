@@ -47,9 +47,10 @@ def embed(
     force: Force = False,
 ) -> None:
     """Embed sequences in input order; the same command resumes after an interruption."""
-    from protlm.data.readers import ColumnNames, InputPolicy
+    from protlm.data.readers import ColumnNames, InputPolicy, check_file
     from protlm.models.loading import load_model
     from protlm.recipes.embed import embed_file
+    from protlm.recipes.outputs import claim_file
 
     policy = InputPolicy(
         invalid=options.choice("--invalid", invalid, ("error", "drop")),  # type: ignore[arg-type]
@@ -57,6 +58,8 @@ def embed(
         duplicate_ids=options.choice("--duplicate-ids", duplicate_ids, ("error", "rename")),  # type: ignore[arg-type]
     )
     options.choice("--precision", precision, ("float32", "bfloat16"))
+    check_file(source)  # before the model is loaded, which may take long
+    claim_file(out, (".parquet",), force=force)
     loaded = load_model(model, device=device, precision=precision)  # type: ignore[arg-type]
     embed_file(
         loaded,

@@ -85,6 +85,7 @@ def pretrain(
     run.write_config(config.dump())
     parts = assemble(config, run, device=device, say=say)
     say(f"{parts.model.num_parameters:,} parameters; {parts.model.path}")
+    run.note(device=str(parts.device), threads=torch.get_num_threads(), computation=parts.model.path)
     torch.manual_seed(config.seed)
     train(parts.model, parts.job, config.training, run, device=parts.device)
     count_residues(parts.job.train, parts.job.rows).write_parquet(run.table_path("train_frequencies"))

@@ -132,7 +132,7 @@ def test_a_file_that_may_not_be_read_says_why(write, monkeypatch):
         raise PermissionError(13, "Permission denied", str(self))
 
     monkeypatch.setattr(type(path), "open", refuse)
-    with pytest.raises(DataError, match="cannot read .*x.fasta: Permission denied"):
+    with pytest.raises(DataError, match=r"cannot read .*x\.fasta: Permission denied"):
         read(path)
 
 
@@ -345,7 +345,7 @@ def test_a_damaged_or_empty_parquet_file_is_named(tmp_path):
     whole = path.read_bytes()
     for broken in (whole[:-20], whole[:4] + b"\xff" * 60 + whole[64:]):
         path.write_bytes(broken)
-        with pytest.raises(DataError, match="cannot read .*x.parquet as Parquet"):
+        with pytest.raises(DataError, match=r"cannot read .*x\.parquet as Parquet"):
             read(path)
     pq.write_table(pa.table({"sequence": pa.array([], pa.string())}), path)
     with pytest.raises(DataError, match="the table has no row"):
@@ -412,3 +412,31 @@ def test_a_mask_that_does_not_fit_is_refused_or_dropped_by_one_reason(write, mas
     records, report = read(path, policy=InputPolicy(invalid="drop"))
     assert len(records) == 1
     assert report.dropped == {f"column 'gene_segment_mask_aa' {reason}": 1}
+
+
+# --- anything ---------------------------------------------------------------------------------------
+
+_SEEDS = {
+    "x.fasta": b">a b\nMKTA\nYIA\n>b\nmkt*\n",
+    "x.csv": b'id,sequence,note\na,MKT,"x\ny"\nb,MKV,"""q"""\n',
+    "x.tsv": b"id\theavy\tlight\na\tEVQ\tDIQ\nb\t\tDIQ\n",
+    "x.fasta.gz": gzip.compress(b">a b\nMKTA\nYIA\n>b\nmkt*\n" * 50, mtime=0),
+}
+
+
+@pytest.mark.parametrize("name", _SEEDS)
+def test_a_file_damaged_at_random_gives_records_or_a_stated_error(write, name):
+    random = np.random.default_rng(0)
+    outcomes = set()
+    for _ in range(150):
+        content = bytearray(_SEEDS[name])
+        for place in random.integers(0, len(content), 3):
+            content[place : place + 1] = random.choice([b"", b'"', b"\n", b"\xff", b"\0", b",", b">"])
+        try:
+            read(write(name, bytes(content)), policy=InputPolicy(invalid="drop", duplicate_ids="rename"))
+        except DataError as error:
+            outcomes.add(bool(error.hint))
+        else:
+            outcomes.add("read")
+    assert True in outcomes  # damage was noticed
+    assert False not in outcomes  # and each message had a hint

@@ -103,8 +103,7 @@ def test_any_text_gives_residues_or_a_stated_error(text):
     try:
         residues = clean_residues(text)
     except ResidueError as error:
-        assert error.message
-        assert error.reason
+        stated = bool(error.message and error.reason)
     else:
-        assert residues
-        assert set(residues) <= set(STANDARD + UNUSUAL)
+        stated = bool(residues) and set(residues) <= set(STANDARD + UNUSUAL)
+    assert stated

@@ -120,3 +120,16 @@ def test_the_likely_offset_survives_some_wrong_rows():
 
 def test_applying_writes_the_sequence():
     assert parse_variant("H1A:L15W", WILD_TYPE).apply(WILD_TYPE) == "A" + WILD_TYPE[1:-1] + "W"
+
+
+@settings(deadline=None, database=None)
+@given(st.text(alphabet="HPETAXWThp0123456789-:*= .;", max_size=12), st.integers(-30, 30))
+def test_any_text_gives_a_variant_that_applies_or_a_stated_error(text, offset):
+    try:
+        variant = parse_variant(text, WILD_TYPE, offset=offset)
+    except DataError as error:
+        stated = bool(error.message and error.hint)
+    else:
+        stated = set(variant.apply(WILD_TYPE)) <= set(STANDARD)
+        stated &= parse_variant(variant.label(offset=offset), WILD_TYPE, offset=offset) == variant
+    assert stated

@@ -38,9 +38,8 @@ def read_lines(path: Path) -> Iterator[str]:
     """
     number = 0
     try:
-        with open_bytes(path) as data, io.TextIOWrapper(data, encoding="utf-8-sig", newline=None) as file:
-            for number, line in enumerate(file, start=1):  # noqa: B007 - the error message needs it
-                yield line.rstrip("\r\n")
+        for number, line in enumerate(_decoded(path), start=1):  # noqa: B007 - the messages need it
+            yield line.rstrip("\r\n")
     except EOFError:
         raise DataError(
             f"{path}: the compressed file ends too early, after line {number:,}",
@@ -50,8 +49,14 @@ def read_lines(path: Path) -> Iterator[str]:
         raise DataError(
             f"{path}: the compressed data is damaged ({error}), after line {number:,}", hint="fetch it again"
         ) from None
+
+
+def _decoded(path: Path) -> Iterator[str]:
+    try:
+        with open_bytes(path) as data, io.TextIOWrapper(data, encoding="utf-8-sig", newline=None) as file:
+            yield from file
     except UnicodeDecodeError as error:
-        line, byte = _first_undecodable(path)
+        line, byte = _first_undecodable(path)  # which raises first where damage is the cause
         raise DataError(
             f"{path}, line {line:,}: not UTF-8 text (byte 0x{byte:02x}; {error.reason})",
             hint="if it is Latin-1, convert it: iconv -f LATIN1 -t UTF-8 FILE > NEW; "
