@@ -15,9 +15,9 @@ import tracemalloc
 from pathlib import Path
 
 import numpy as np
-from measuring import SHARED, in_turns, keep, ratio
 from transformers import DataCollatorForLanguageModeling, EsmTokenizer
 
+from measuring import SHARED, in_turns, keep, ratio
 from protlm.data.collate import collate
 from protlm.data.corpus import Corpus, write_corpus
 from protlm.data.layout import ESM_TOKENS, esm_layout

@@ -16,8 +16,8 @@ import esm
 import numpy as np
 import polars as pl
 import torch
-from measuring import SHARED, esm2_8m, in_turns, keep, matmul_ceiling, ratio
 
+from measuring import SHARED, esm2_8m, in_turns, keep, matmul_ceiling, ratio
 from protlm.models.language_model import LanguageModel
 from protlm.scoring.plans import MaskedMarginal
 from protlm.scoring.variants import score_variants

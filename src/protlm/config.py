@@ -68,15 +68,17 @@ class BaseConfig(BaseModel):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
 
-def one_of(registry: Registry) -> BeforeValidator:
+def one_of(registry: Registry, default: str) -> BeforeValidator:
     """Choose a part's own `Config` by the `kind` key.
 
-    Use it as ``Annotated[SerializeAsAny[BaseConfig], one_of(maskings)]``.
+    Use it as ``Annotated[SerializeAsAny[BaseConfig], one_of(maskings, "uniform")]``.
 
     Parameters
     ----------
     registry
         Where the kinds are registered. Each part must have a nested `Config`.
+    default
+        The kind of a mapping that does not say.
     """
 
     def choose(value: Any) -> Any:
@@ -84,8 +86,9 @@ def one_of(registry: Registry) -> BeforeValidator:
             return value
         if isinstance(value, str):
             value = {"kind": value}
-        if not isinstance(value, dict) or "kind" not in value:
+        if not isinstance(value, dict):
             raise ValueError(f"expected a mapping with 'kind', one of {', '.join(registry.names())}")
+        value = {"kind": default, **value}
         try:
             part = registry.get(value["kind"])
         except ConfigError as error:
@@ -98,7 +101,7 @@ def one_of(registry: Registry) -> BeforeValidator:
 AnyConfig = SerializeAsAny[BaseConfig]
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, *, is_parent: bool = False) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -112,7 +115,11 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected keys and values at the top, got {type(values).__name__}")
     parent = values.pop("extends", None)
-    return _merge(_read(path.parent / parent), values) if parent else values
+    if parent is None:
+        return values
+    if is_parent:
+        raise ConfigError(f"{path} extends {parent}, but is a parent itself", hint="one parent is allowed")
+    return _merge(_read(path.parent / parent, is_parent=True), values)
 
 
 def _merge(parent: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:

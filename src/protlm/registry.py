@@ -63,7 +63,8 @@ class Registry:
         ConfigError
             If no such part exists.
         """
-        target = self._parts.get(name, name if ":" in name else None)
+        is_outside = all(name.partition(":")[::2])
+        target = self._parts.get(name, name if is_outside else None)
         if target is None:
             outside = ', or "package.module:Name" for a part of your own'
             raise ConfigError(

@@ -56,6 +56,8 @@ class Run:
             or files that are no Run's.
         """
         run = cls(path)
+        if run.path.exists() and not run.path.is_dir():
+            raise RunError(f"{run.path} is a file, and a Run is a folder", hint="choose another --out")
         if run.path.is_dir() and any(run.path.iterdir()):
             if not (run.path / "environment.json").exists():
                 raise RunError(
@@ -73,8 +75,7 @@ class Run:
             if force:
                 run._clear()
         (run.path / "tables").mkdir(parents=True, exist_ok=True)
-        if not (run.path / "environment.json").exists():
-            run.write_json("environment.json", environment(verb))
+        run.write_json("environment.json", environment(verb))
         return run
 
     @classmethod

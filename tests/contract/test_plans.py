@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from protlm.scoring.plans import plans
-from protlm.scoring.variants import score_variants
+from protlm.scoring.variants import plan_contexts, score_variants
 from protlm.types.record import Chain, Record
 from protlm.types.variant import parse_variant
 
@@ -40,6 +40,14 @@ def test_scores_do_not_depend_on_the_token_budget(plan, tiny_model, variants):
     scores = [score_variants(tiny_model, plan, record, variants, max_tokens=n).scores for n in (1, 30, 9999)]
     np.testing.assert_allclose(scores[0], scores[1], atol=1e-5)
     np.testing.assert_allclose(scores[0], scores[2], atol=1e-5)
+
+
+def test_each_variant_rests_on_some_of_the_contexts_that_run(plan, tiny_model, variants):
+    contexts, terms = plan_contexts(tiny_model, plan, Record("w", (Chain(WILD_TYPE),)), variants)
+    own = terms.num_masked_contexts
+    assert len(own) == len(variants)
+    assert own[0] == own[4] == 0
+    assert own.max() <= contexts.num_masked_contexts <= own.sum()
 
 
 def test_no_variants_cost_nothing(plan, tiny_model):

@@ -3,23 +3,29 @@
 import contextlib
 import gzip
 import io
+import json
 import re
 import signal
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 import typer
 
 from protlm.cli.main import app, main
+from protlm.cli.prepare import _Count
 from protlm.data.corpus import Corpus
 from protlm.models.architectures import EsmArchitecture
 from protlm.models.language_model import LanguageModel
+from protlm.models.loading import load_model
 from protlm.recipes import embed as embed_recipe
+from protlm.recipes import score as score_recipe
+from protlm.types import variant as variant_types
 
 V_GENE = "EVQLVESGGGLVQPGGSLRLSCAASGFNIKDTYIHWVRQAPGKGLEWVARIYPTNGYTRYADSVKGRFTISADTSKNTAYLQMNSLRAEDTAVYYC"
 VH = V_GENE + "SRWGGDGFYAMDYWGQGTLVTVSS"
@@ -268,6 +274,24 @@ def test_prepare_refuses_a_place_that_is_taken_or_cannot_be_written(write, tmp_p
     assert protlm("prepare", path, "--out", tmp_path / "new" / "folder" / "c", "--force").status == 0
 
 
+def test_prepare_says_now_and_then_how_far_it_is(monkeypatch, write, tmp_path):
+    monkeypatch.setattr(_Count, "seconds_between_lines", 0.0)
+    answer = protlm("prepare", write("x.fasta", ">a\nMKT\n>b\nMKV\n"), "--out", tmp_path / "c")
+    assert answer.status == 0
+    assert "1 records ·" in answer.err
+    assert "2 records ·" in answer.err
+
+
+def test_simulate_checks_its_place_before_any_work(write, tmp_path):
+    for out, says, hint in [
+        (tmp_path, "is a folder", "name a file"),
+        (tmp_path / "x.fasta", "its name must end in .parquet or .tsv or .csv", "rename"),
+        (write("x.csv", "x\n"), "exists", "--force"),
+        (tmp_path / "x.csv" / "y.csv", "cannot write", "another --out"),
+    ]:
+        refused(protlm("simulate", "--records", 10**9, "--out", out), "simulate", says=says, hint=hint)
+
+
 def test_a_failing_prepare_leaves_an_older_corpus_alone(write, tmp_path):
     assert protlm("prepare", write("x.fasta", ">a\nMK\n"), "--out", tmp_path / "c").status == 0
     bad = write("y.fasta.gz", gzip.compress(MANY)[:-9])
@@ -442,6 +466,96 @@ def test_wrong_rows_are_left_without_a_score_where_that_is_asked_for(write, scor
     assert "which is a stop" in scores["note"][0]
 
 
+def test_numbers_are_read_as_such_for_parquet_only_where_nothing_is_lost(write, score, tmp_path):
+    columns = {
+        "code": ["007", "012", "1"],
+        "mask": ["1" * 120, "0" * 120, "01" * 60],
+        "whole": ["1", "-20", ""],
+        "long": ["12345678901234567890", "1", "2"],
+        "real": ["0.10", "1e-3", "2"],
+        "mixed": ["1", "NA", "2"],
+        "blank": ["", "", ""],
+    }
+    rows = zip(["H1A", "P2G", "E3A"], *columns.values(), strict=True)
+    content = "\n".join(map(",".join, [("mutant", *columns), *rows]))
+    answer = score("--variants", write("v.csv", content + "\n"), out=tmp_path / "s.parquet")
+    assert answer.status == 0, answer.err
+    read = pl.read_parquet(tmp_path / "s.parquet").select(*columns).to_dict(as_series=False)
+    expected = columns | {"whole": [1, -20, None], "real": [0.1, 0.001, 2.0], "blank": [None] * 3}
+    assert read == expected
+
+
+def test_scores_say_which_column_they_are_of_when_they_were_made_and_what_each_model_gave(
+    write, score, tmp_path
+):
+    path = write("v.csv", "score_change,y\nH1A,1\nH1A:P2G,2\n,3\n")
+    answer = score("--variants", path, "--mutant-column", "score_change")
+    assert answer.status == 0, answer.err
+    scores = pl.read_csv(tmp_path / "scores.csv")
+    names = ["input_score_change", "y", "score", "score_tiny", "num_masked_contexts", "note"]
+    assert scores.columns == names
+    assert scores["score"].equals(scores["score_tiny"])
+    assert scores["num_masked_contexts"].to_list() == [1, 2, 0]
+    facts = json.loads((tmp_path / "scores.csv.meta.json").read_text())
+    assert facts["mutant_column"] == "input_score_change"
+    assert facts["date"] > "2020"
+
+
+@pytest.mark.parametrize(
+    ("plan", "own"),
+    [("wildtype_marginal", 0), ("masked_marginal", 1), ("protlm.scoring.plans:MaskedMarginal", 1)],
+)
+def test_the_contexts_are_counted_once_and_said_before_they_run(monkeypatch, score, tmp_path, plan, own):
+    planned = []
+    real = score_recipe.plan_contexts
+    monkeypatch.setattr(score_recipe, "plan_contexts", lambda *given: planned.append(1) or real(*given))
+    answer = score("--all-single", "--plan", plan, wild_type="MK")
+    assert answer.status == 0, answer.err
+    assert len(planned) == 1
+    assert answer.err.count(" contexts") == 1
+    assert f"tiny: {plan}, {2 * own} masked contexts ({2 if own else 1} in all)" in answer.err
+    assert set(pl.read_csv(tmp_path / "scores.csv")["num_masked_contexts"]) == {own}
+
+
+def test_the_device_gives_the_token_budget_where_none_is_asked_for(monkeypatch, write, score, tiny, tmp_path):
+    budgets = []
+
+    def noting(real):
+        def run(*given, max_tokens, **options):
+            budgets.append(max_tokens)
+            return real(*given, max_tokens=max_tokens, **options)
+
+        return run
+
+    monkeypatch.setattr(LanguageModel, "token_budget", 17)
+    monkeypatch.setattr(score_recipe, "run_contexts", noting(score_recipe.run_contexts))
+    monkeypatch.setattr(embed_recipe, "embed_records", noting(embed_recipe.embed_records))
+    path = write("x.fasta", ">a\nMKT\n")
+    for arguments in ([], ["--max-tokens", "99"]):
+        assert score("--all-single", "--force", *arguments, wild_type="MK").status == 0
+        out = ("--out", tmp_path / "x.parquet", "--force")
+        assert protlm("embed", "--model", tiny, "--input", path, *out, *arguments).status == 0
+    score_recipe.score(str(tiny), "MK")
+    embed_recipe.embed(str(tiny), path)
+    assert budgets == [17, 17, 99, 99, 17, 17]
+
+
+def test_a_plan_that_is_not_there_is_refused_before_any_work(score, tmp_path):
+    answer = score("--all-single", "--plan", "masked_marginl", model=tmp_path / "absent")
+    refused(answer, "score", says="unknown plan 'masked_marginl'", hint="did you mean 'masked_marginal'")
+
+
+def test_the_offset_is_searched_for_once_a_table(monkeypatch, write, score):
+    calls = []
+    real = variant_types.fitting_offsets
+    monkeypatch.setattr(variant_types, "fitting_offsets", lambda *given: calls.append(1) or real(*given))
+    path = write("v.csv", "mutant\n" + "".join(f"W{site}A\n" for site in range(1, 15)))
+    assert score("--variants", path, "--invalid", "drop").status == 0
+    assert not calls
+    refused(score("--variants", path, "--force"), "score", says="14 of 14 rows are wrong", hint="--offset")
+    assert len(calls) == 1
+
+
 def test_nulls_in_parquet_are_the_wild_type_and_columns_of_our_names_move_aside(score, tmp_path):
     table = pa.table({"mutant": ["H1A", None, ""], "score": [1.0, None, 2.0], "input_score": [1, 2, 3]})
     pq.write_table(table, tmp_path / "v.parquet")
@@ -608,6 +722,19 @@ def test_parts_of_another_input_or_setting_are_refused(chunked, write, tmp_path)
     assert "index" in pl.read_parquet(tmp_path / "x.parquet").columns
 
 
+def test_parts_know_a_model_that_differs_far_inside_a_tensor_or_in_its_layout(tiny, monkeypatch):
+    model = load_model(tiny, device="cpu")
+    facts = [embed_recipe._facts(model, Path(__file__), per_residue=False)]
+    big = torch.zeros(20_000)
+    monkeypatch.setattr(model.module, "state_dict", lambda: {"x": big})
+    facts.append(embed_recipe._facts(model, Path(__file__), per_residue=False))
+    big[-1] = 1
+    facts.append(embed_recipe._facts(model, Path(__file__), per_residue=False))
+    model.layout = replace(model.layout, position_gap=7)
+    facts.append(embed_recipe._facts(model, Path(__file__), per_residue=False))
+    assert len({each["weights"] for each in facts}) == 4
+
+
 def test_chunks_made_under_another_policy_are_refused(chunked, write):
     source = write("g.fasta", "".join(f">r{n}\nMK{'-' * (n == 1)}TAY{'A' * n}\n" for n in range(10)))
     assert chunked("x.parquet", "--invalid", "drop", stop_after=3, source=source)[0].status == 130
@@ -735,6 +862,10 @@ ROWS = {
     "a row with more or fewer values than columns": (
         *("x.csv", "sequence,y\nM\n"),
         *("1 values for 2 columns", None),
+    ),
+    "`nongermline_mask_aa` without `gene_segment_mask_aa`": (
+        *("x.csv", "sequence,nongermline_mask_aa\nMK,01\n"),
+        *("left out, as no gene segments tell which residues are N", None),
     ),
     "a pair with one chain missing": (
         *("x.csv", HEAVY_ONLY, "no light chain, kept with the other one alone"),

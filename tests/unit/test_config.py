@@ -19,7 +19,7 @@ class Inner(BaseConfig):
 
 class Outer(BaseConfig):
     inner: Inner = Inner()
-    masking: Annotated[AnyConfig, one_of(maskings)] = UniformMasking.Config()
+    masking: Annotated[AnyConfig, one_of(maskings, "uniform")] = UniformMasking.Config()
     name: str = "x"
 
 
@@ -91,3 +91,13 @@ def test_a_missing_file_and_broken_yaml_are_plain_messages(tmp_path):
     (tmp_path / "broken.yaml").write_text("a: [1, 2\n")
     with pytest.raises(ConfigError, match="not valid YAML"):
         Outer.load(tmp_path / "broken.yaml")
+
+
+def test_a_mapping_without_a_kind_is_of_the_default_kind():
+    assert Outer.from_dict({"masking": {"mean_rate": 0.3}}).masking == UniformMasking.Config(mean_rate=0.3)
+
+
+def test_a_parent_may_not_have_a_parent(tmp_path):
+    (tmp_path / "a.yaml").write_text("extends: a.yaml\n")
+    with pytest.raises(ConfigError, match="one parent"):
+        Outer.load(tmp_path / "a.yaml")

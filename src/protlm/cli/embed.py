@@ -43,7 +43,7 @@ def embed(
     ] = "error",
     device: Device = "auto",
     precision: PrecisionName = "float32",
-    max_tokens: Tokens = 4096,
+    max_tokens: Tokens = None,
     force: Force = False,
 ) -> None:
     """Embed sequences in input order; the same command resumes after an interruption."""

@@ -29,13 +29,13 @@ def regions(
     max_records: Annotated[int | None, typer.Option(help="take at most this many", min=1)] = None,
     device: Device = "auto",
     precision: PrecisionName = "float32",
-    max_tokens: Tokens = 4096,
+    max_tokens: Tokens = None,
     force: Force = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the summary as JSON lines")] = False,
 ) -> None:
     """Mask every residue once; accuracy, cross-entropy and perplexity by region."""
     from protlm.recipes.evaluate import evaluate_regions
-    from protlm.report.tables import comparison_lines, summary_lines
+    from protlm.report.tables import comparison_lines, entropy_lines, summary_lines
 
     run = evaluate_regions(
         model,
@@ -54,6 +54,6 @@ def regions(
     if as_json:
         typer.echo(summary.write_ndjson(), nl=False)
         return
-    typer.echo("\n".join(summary_lines(summary)))
+    typer.echo("\n".join([*summary_lines(summary), *entropy_lines(summary)]))
     if "comparisons" in run.tables():
         typer.echo("\n".join(comparison_lines(pl.read_parquet(run.table_path("comparisons")))))

@@ -42,6 +42,15 @@ def main() -> None:
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(1)
+    except OSError as error:
+        if error.filename is None and error.strerror is None:
+            raise
+        sys.stderr.write(f"error: {error.filename or 'file system'}: {error.strerror}\n")
+        sys.exit(1)
+    except SystemExit as leave:
+        if leave.code == INTERRUPTED:
+            sys.stderr.write("interrupted\n")
+        raise
 
 
 def _interrupt(signal_number: int, frame: object) -> NoReturn:

@@ -9,7 +9,12 @@ import typer
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")]
 PrecisionName = Annotated[str, typer.Option("--precision", help="float32 or bfloat16")]
 Force = Annotated[bool, typer.Option("--force", help="replace a finished result")]
-Tokens = Annotated[int, typer.Option("--max-tokens", help="token budget of a batch; bounds memory", min=1)]
+Tokens = Annotated[
+    int | None,
+    typer.Option(
+        "--max-tokens", help="token budget of a batch; bounds memory; by the device if not said", min=1
+    ),
+]
 Heavy = Annotated[str | None, typer.Option(help="column with the heavy chain")]
 Light = Annotated[str | None, typer.Option(help="column with the light chain")]
 Sequence = Annotated[str | None, typer.Option(help="column with a single chain")]

@@ -1,5 +1,6 @@
 """protlm prepare."""
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,23 @@ from protlm.cli.options import DuplicateIds, Force, Gaps, Heavy, Invalid, Light,
 def add_to(app: typer.Typer) -> None:
     """Register the verb."""
     app.command()(prepare)
+
+
+class _Count:
+    """Says now and then how many records there were; how many there will be is not known."""
+
+    seconds_between_lines = 10.0
+
+    def __init__(self) -> None:
+        self._done = 0
+        self._began = self._last_line = time.monotonic()
+
+    def __call__(self) -> None:
+        self._done += 1
+        now = time.monotonic()
+        if now - self._last_line >= self.seconds_between_lines:
+            self._last_line = now
+            options.say(f"{self._done:,} records · {self._done / (now - self._began):,.0f} records/s")
 
 
 def prepare(
@@ -63,6 +81,7 @@ def prepare(
         holdout=holdout,
         seed=seed,
         force=force,
+        on_record=_Count(),
     )
     for line in [*prepared.reading.lines(), *prepared.numbering.lines()]:
         options.say(line)

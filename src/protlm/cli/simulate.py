@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from protlm.cli import options
 from protlm.cli.options import Force
 
 
@@ -25,11 +24,9 @@ def simulate(
 ) -> None:
     """Simulate a human antibody repertoire with the truth of V, N, D, J and of each mutation."""
     from protlm.data.simulate import repertoire_frame, simulate_repertoire
-    from protlm.errors import RunError
+    from protlm.recipes.outputs import claim_file
 
-    suffix = options.choice("--out suffix", out.suffix, (".parquet", ".tsv", ".csv"))
-    if out.exists() and not force:
-        raise RunError(f"{out} exists", hint="choose another --out, or pass --force to replace it")
+    claim_file(out, (".parquet", ".tsv", ".csv"), force=force)
     records = simulate_repertoire(
         num_records,
         paired=not unpaired,
@@ -38,9 +35,8 @@ def simulate(
         seed=seed,
     )
     frame = repertoire_frame(records)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    if suffix == ".parquet":
+    if out.suffix == ".parquet":
         frame.write_parquet(out)
     else:
-        frame.write_csv(out, separator="\t" if suffix == ".tsv" else ",")
+        frame.write_csv(out, separator="\t" if out.suffix == ".tsv" else ",")
     typer.echo(out)

@@ -25,6 +25,8 @@ def collate(records: FlatRecords, layout: TokenLayout) -> Batch:
     ------
     DataError
         If a record is longer than the layout allows.
+    ModelError
+        If a record has several chains and the layout cannot part them.
 
     Examples
     --------
@@ -95,8 +97,8 @@ def collate(records: FlatRecords, layout: TokenLayout) -> Batch:
 def _place(tokens: np.ndarray, layout: TokenLayout, offsets: np.ndarray, later_starts: np.ndarray) -> None:
     for place, token in enumerate(layout.begin):
         tokens[offsets[:-1] + place] = layout.ids[token]
-    for place, token in enumerate(layout.separator):
-        tokens[later_starts - len(layout.separator) + place] = layout.ids[token]
+    for place, token_id in enumerate(layout.separator_ids if len(later_starts) else ()):
+        tokens[later_starts - len(layout.separator) + place] = token_id
     for place, token in enumerate(layout.end):
         tokens[offsets[1:] - len(layout.end) + place] = layout.ids[token]
 

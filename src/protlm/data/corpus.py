@@ -19,15 +19,22 @@ import numpy as np
 import pyarrow as pa
 
 from protlm.data.flat import FlatRecords, expand_slices, record_key
+from protlm.data.hashing import combine
 from protlm.errors import DataError
 from protlm.types.record import TRACK_DTYPES, Chain, Record, Role
 
 FORMAT_VERSION = 1
-_BATCH_ROWS = 1 << 18
+_DIGEST_BYTES = 16
+
+# A batch is written when it holds this much text, and never with fewer rows, or with this many rows:
+# small batches make `Corpus.gather` slow, large ones cost memory.
+_BATCH_BYTES = 32 << 20
+_BATCH_ROWS_LEAST = 1 << 12
+_BATCH_ROWS = 1 << 16
 
 _CHAIN_SCHEMA = pa.schema(
     [
-        ("hash", pa.uint64()),
+        ("hash", pa.binary(_DIGEST_BYTES)),
         ("residues", pa.large_string()),
         ("locus", pa.string()),
         ("v_call", pa.string()),
@@ -60,22 +67,27 @@ class CorpusWriter:
     Raises
     ------
     DataError
-        If the folder exists.
+        If the folder exists, or a folder ``PATH.part`` that is not an unfinished corpus.
     """
 
     def __init__(self, path: Path | str, *, force: bool = False) -> None:
         self.path = Path(path)
-        if self.path.exists() and any(self.path.iterdir()) and not (force and is_corpus(self.path)):
+        if not _is_free(self.path) and not (force and is_corpus(self.path)):
             what = "holds a corpus" if is_corpus(self.path) else "exists and is not a corpus"
             remedy = ", or pass --force to replace it" if is_corpus(self.path) else ""
             raise DataError(f"{self.path} {what}", hint=f"choose another --out{remedy}")
         self._part = self.path.with_name(self.path.name + ".part")
+        if not _is_free(self._part) and not (self._part / "chains.arrow").is_file():
+            raise DataError(
+                f"{self._part}, where the corpus is written first, exists and is not an unfinished corpus",
+                hint="choose another --out, or move it away",
+            )
         if self._part.exists():
             shutil.rmtree(self._part)
         self._part.mkdir(parents=True)
         self._chains = _TableWriter(self._part / "chains.arrow", _CHAIN_SCHEMA)
         self._tables = {"": _TableWriter(self._part / "records.arrow", _RECORD_SCHEMA)}
-        self._row_of_hash: dict[int, int] = {}
+        self._row_of_digest: dict[bytes, int] = {}
         self.num_residues = 0
 
     def add(self, record: Record, *, subset: str = "") -> None:
@@ -145,15 +157,15 @@ class CorpusWriter:
             else b""
             for name, dtype in TRACK_DTYPES.items()
         }
-        digest = hashlib.blake2b(digest_size=8)
+        digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
         for text in (chain.residues, chain.locus, chain.v_call, chain.j_call):
             digest.update(text.encode() + b"\x1f")
         for values in tracks.values():
             digest.update(values + b"\x1f")
-        content = int.from_bytes(digest.digest(), "little")
-        row = self._row_of_hash.get(content)
+        content = digest.digest()
+        row = self._row_of_digest.get(content)
         if row is None:
-            row = self._row_of_hash[content] = self._chains.num_rows
+            row = self._row_of_digest[content] = self._chains.num_rows
             self._chains.append(
                 {
                     "hash": content,
@@ -228,6 +240,16 @@ class Corpus:
         return self._records.numbers("key")
 
     @cached_property
+    def digest(self) -> str:
+        """Hash of the keys and lengths of the records of this table, in any order; 48 hexadecimal digits.
+
+        Another digest means other records; tracks, labels and groups do not enter.
+        """
+        hashes = combine(self.keys, self.lengths)
+        total, parity = int(np.add.reduce(hashes)), int(np.bitwise_xor.reduce(hashes))
+        return f"{len(self):016x}{total:016x}{parity:016x}"
+
+    @cached_property
     def track_names(self) -> tuple[str, ...]:
         """Tracks that at least one chain has."""
         return tuple(name for name in TRACK_DTYPES if int(self._chains.lengths(name).sum()) > 0)
@@ -300,18 +322,6 @@ class Corpus:
         """
         return self._chain_rows(np.asarray(rows, dtype=np.int64))[0]
 
-    def roles(self, rows: np.ndarray) -> np.ndarray:
-        """Give the `Role` code of each chain of the named records, uint8.
-
-        Parameters
-        ----------
-        rows
-            Row numbers of records.
-        """
-        values, counts = self._records.lists("roles")
-        starts = np.cumsum(counts) - counts
-        return values[expand_slices(starts[rows], counts[rows])]
-
     def _chain_rows(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         values, counts = self._records.lists("chains")
         starts = self._list_starts
@@ -379,6 +389,11 @@ def write_corpus(path: Path | str, records: Iterable[Record], *, force: bool = F
         return writer.close()
 
 
+def _is_free(path: Path) -> bool:
+    """Whether nothing would be lost there: no such path, or an empty folder."""
+    return not path.exists() or (path.is_dir() and not any(path.iterdir()))
+
+
 def _read_manifest(path: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
@@ -409,6 +424,7 @@ class _TableWriter:
     schema: pa.Schema
     num_rows: int = 0
     _rows: list[dict[str, Any]] = field(default_factory=list)
+    _num_bytes: int = 0
 
     def __post_init__(self) -> None:
         self._file = pa.OSFile(str(self.path), "wb")
@@ -417,7 +433,9 @@ class _TableWriter:
     def append(self, row: dict[str, Any]) -> None:
         self._rows.append(row)
         self.num_rows += 1
-        if len(self._rows) >= _BATCH_ROWS:
+        self._num_bytes += sum(len(value) for value in row.values() if isinstance(value, str | bytes))
+        is_large = self._num_bytes >= _BATCH_BYTES and len(self._rows) >= _BATCH_ROWS_LEAST
+        if is_large or len(self._rows) >= _BATCH_ROWS:
             self._flush()
 
     def close(self) -> None:
@@ -429,6 +447,7 @@ class _TableWriter:
         if self._rows:
             self._writer.write_batch(pa.RecordBatch.from_pylist(self._rows, schema=self.schema))
             self._rows.clear()
+            self._num_bytes = 0
 
 
 class _MappedTable:
@@ -441,6 +460,7 @@ class _MappedTable:
             raise DataError(f"cannot read {path}: {error}", hint="make the corpus again") from error
         self.num_rows = self._table.num_rows
         self._views: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+        self._lists: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         lengths = [len(chunk) for chunk in self._table.column(0).chunks]
         self._starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
@@ -459,18 +479,16 @@ class _MappedTable:
 
     def lists(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Flat values of a list column and the length of each list."""
-        cached = getattr(self, f"_lists_{name}", None)
-        if cached is None:
+        if name not in self._lists:
             chunks = self._table.column(name).chunks
             values = [chunk.flatten().to_numpy() for chunk in chunks]
             counts = [np.diff(chunk.offsets.to_numpy()) for chunk in chunks]
             empty = np.zeros(0, dtype=np.int64)
-            cached = (
+            self._lists[name] = (
                 np.concatenate(values) if values else empty,
                 np.concatenate(counts).astype(np.int64) if counts else empty,
             )
-            setattr(self, f"_lists_{name}", cached)
-        return cached
+        return self._lists[name]
 
     def lengths(self, name: str) -> np.ndarray:
         """Bytes per value of a text or binary column."""

@@ -1,7 +1,7 @@
 """A model's token layout: vocabulary, begin and end, separator, limits. Saved beside the weights."""
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Self, TypeVar
@@ -12,6 +12,7 @@ from protlm.errors import ConfigError, ModelError, did_you_mean
 from protlm.types.alphabet import STANDARD, UNUSUAL
 
 FILE_NAME = "token_layout.json"
+FORMAT_VERSION = 1
 
 CountT = TypeVar("CountT", int, np.ndarray)
 
@@ -42,7 +43,7 @@ class TokenLayout:
     end: tuple[str, ...] = ("<eos>",)
     """Tokens after the last chain."""
     separator: tuple[str, ...] = ("<cls>", "<cls>")
-    """Tokens between two chains."""
+    """Tokens between two chains; the vocabulary may lack them if every record has one chain."""
     pad: str = "<pad>"
     mask: str = "<mask>"
     unknown: str = "X"
@@ -53,9 +54,25 @@ class TokenLayout:
     """Longest input with all special tokens; `None` where the model has no limit."""
 
     def __post_init__(self) -> None:
-        needed = {*self.begin, *self.end, *self.separator, self.pad, self.mask, self.unknown, *STANDARD}
+        needed = {*self.begin, *self.end, self.pad, self.mask, self.unknown, *STANDARD}
         if missing := sorted(needed - set(self.tokens)):
             raise ModelError(f"the vocabulary lacks {', '.join(missing)}", hint="check the tokenizer files")
+
+    @cached_property
+    def separator_ids(self) -> tuple[int, ...]:
+        """Ids of the tokens between two chains.
+
+        Raises
+        ------
+        ModelError
+            If the vocabulary lacks one.
+        """
+        if missing := sorted(set(self.separator) - set(self.tokens)):
+            raise ModelError(
+                f"the vocabulary lacks the chain separator {', '.join(missing)}",
+                hint=f"this model takes single chains; or set `separator` in its {FILE_NAME}",
+            )
+        return tuple(self.ids[token] for token in self.separator)
 
     @cached_property
     def ids(self) -> dict[str, int]:
@@ -131,10 +148,19 @@ class TokenLayout:
         ----------
         name
             One of `SEPARATORS`.
+
+        Raises
+        ------
+        ConfigError
+            If there is no such separator.
+        ModelError
+            If the vocabulary lacks its tokens.
         """
         if name not in SEPARATORS:
             raise ConfigError(f"unknown chain separator '{name}'", hint=did_you_mean(name, SEPARATORS))
-        return replace(self, separator=SEPARATORS[name])
+        layout = replace(self, separator=SEPARATORS[name])
+        _ = layout.separator_ids  # refuses what the vocabulary lacks
+        return layout
 
     def decode(self, token_ids: np.ndarray) -> str:
         """Write token ids as text, special tokens in angle brackets.
@@ -154,7 +180,9 @@ class TokenLayout:
         folder
             Where the model's files are.
         """
-        (folder / FILE_NAME).write_text(json.dumps({"format_version": 1, **asdict(self)}, indent=1) + "\n")
+        (folder / FILE_NAME).write_text(
+            json.dumps({"format_version": FORMAT_VERSION, **asdict(self)}, indent=1) + "\n"
+        )
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -164,12 +192,29 @@ class TokenLayout:
         ----------
         folder
             Where the model's files are.
+
+        Raises
+        ------
+        ModelError
+            If it is damaged, lacks a value, or is of a later format.
         """
-        values = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
-        values.pop("format_version")
-        for name in ("tokens", "begin", "end", "separator"):
-            values[name] = tuple(values[name])
-        return cls(**values)
+        path = folder / FILE_NAME
+        try:
+            values = dict(json.loads(path.read_text(encoding="utf-8")))
+            version = int(values.pop("format_version"))
+            if version > FORMAT_VERSION:
+                raise ModelError(
+                    f"{path} has format {version}; this protlm reads up to {FORMAT_VERSION}",
+                    hint="upgrade protlm",
+                )
+            for name in ("tokens", "begin", "end", "separator"):
+                values[name] = tuple(values[name])
+            return cls(**{each.name: values.pop(each.name) for each in fields(cls)}, **values)
+        except (ValueError, KeyError, TypeError) as error:
+            raise ModelError(
+                f"{path} is damaged ({type(error).__name__}: {error})",
+                hint="copy it again from where the model came from",
+            ) from None
 
 
 ESM_TOKENS = (

@@ -76,7 +76,7 @@ def number_records(
     """Stream records with `position` and `region` tracks, locus and role filled in.
 
     Residues outside the variable domain keep region `NONE`. Records without a group get one from
-    the V gene and CDR3 of their first chain that has both.
+    `default_group`.
 
     Parameters
     ----------
@@ -138,21 +138,22 @@ def number_chains(chains: Sequence[Chain]) -> list[Chain | str]:
 
 
 def default_group(record: Record) -> str:
-    """Give V gene and CDR3 of the first chain that has both, or the empty string.
+    """Give V gene and CDR3 of the first chain that has both, such as ``IGHV3-66|SRWGGDGFYAMDY``.
+
+    Without a V gene, as in every FASTA file, the locus stands for it, ``H|SRWGGDGFYAMDY``, of the first
+    heavy chain with a CDR3, else of the first chain with one; without a CDR3 it is the empty string.
 
     Parameters
     ----------
     record
         A numbered record.
     """
-    for chain in record.chains:
-        regions = chain.tracks.get("region")
-        if not chain.v_call or regions is None:
-            continue
-        cdr3 = "".join(chain.residues[index] for index in np.flatnonzero(regions == Region.CDR3))
-        if cdr3:
+    found = [(chain, cdr3) for chain in record.chains if (cdr3 := _cdr3(chain))]
+    for chain, cdr3 in found:
+        if chain.v_call:
             return f"{gene_of(chain.v_call)}|{cdr3}"
-    return ""
+    found.sort(key=lambda each: each[0].role != Role.HEAVY)  # stable
+    return f"{found[0][0].locus}|{found[0][1]}" if found else ""
 
 
 def gene_of(call: str) -> str:
@@ -164,6 +165,13 @@ def gene_of(call: str) -> str:
         A gene or allele name.
     """
     return call.partition("*")[0]
+
+
+def _cdr3(chain: Chain) -> str:
+    regions = chain.tracks.get("region")
+    if regions is None:
+        return ""
+    return "".join(chain.residues[index] for index in np.flatnonzero(regions == Region.CDR3))
 
 
 def _any_antibody(records: Sequence[Record]) -> bool:

@@ -44,12 +44,30 @@ def _cuts(lengths: np.ndarray, max_tokens: int) -> Iterator[tuple[int, int]]:
         start = stop
 
 
+def _even_parts(lengths: np.ndarray, max_tokens: int) -> list[np.ndarray]:
+    """Sort by length and cut into the fewest parts within the budget, all of nearly equal tokens.
+
+    Filling each part to the brim would leave a small last one, always of the longest records, whose
+    gradient would count as much as that of a full step.
+    """
+    order = np.argsort(lengths, kind="stable")
+    stops = np.cumsum(lengths[order])
+    total, fewest = int(stops[-1]), -(-int(stops[-1]) // max_tokens)
+    for num_parts in range(fewest, len(order) + 1):
+        part_of = (stops - 1) * num_parts // total
+        cuts = np.flatnonzero(np.diff(part_of)) + 1
+        parts = [part for part in np.split(order, cuts) if len(part)]
+        if all(lengths[part].sum() <= max_tokens or len(part) == 1 for part in parts):
+            return parts
+    return [order[index : index + 1] for index in range(len(order))]
+
+
 @dataclass(frozen=True)
 class StepSampler:
     """Gives the records of each optimiser step, epoch after epoch, without end and without state.
 
     Records are ordered by a hash of their content key, the seed and the epoch; pools of many steps
-    are sorted by length and cut at the token budget; the steps of a pool are put in random order. The
+    are sorted by length and cut into steps of nearly equal tokens; the steps of a pool are put in random order. The
     records of a step therefore differ little in length, and nothing depends on the order of the
     input.
     """
@@ -76,7 +94,7 @@ class StepSampler:
         steps: list[np.ndarray] = []
         for start, stop in _cuts(self.lengths[order], self.step_tokens * self.pool_steps):
             pool = order[start:stop]
-            steps += [pool[batch] for batch in budget_batches(self.lengths[pool], self.step_tokens)]
+            steps += [pool[part] for part in _even_parts(self.lengths[pool], self.step_tokens)]
         shuffle = np.argsort(combine(self.seed, _BATCH_STREAM, epoch, np.arange(len(steps))))
         return [steps[index] for index in shuffle]
 

@@ -203,11 +203,9 @@ def _chain(
     residues = _mutate(rng, rearrangement, rate)
     changed = residues != _residues(rearrangement.bases)
     origin = _segments(rearrangement.origins)
-    unchanged = np.where(origin == Segment.N, Mutated.NONE, Mutated.GERMLINE)
-    tracks = {
-        "segment": origin.astype(np.uint8),
-        "mutated": np.where(changed, Mutated.MUTATED, unchanged).astype(np.uint8),
-    }
+    mutated = np.where(changed, Mutated.MUTATED, Mutated.GERMLINE).astype(np.uint8)
+    mutated[origin == Segment.N] = Mutated.NONE  # a non-templated residue has no germline to differ from
+    tracks = {"segment": origin.astype(np.uint8), "mutated": mutated}
     letters = residues.tobytes().decode()
     role = Role.HEAVY if locus == "H" else Role.LIGHT
     cysteine, end = rearrangement.anchors
@@ -258,8 +256,8 @@ def simulate_repertoire(
     the two conserved cysteines and of W or F at IMGT position 118 are never mutated, and no stop arises.
 
     Tracks: `segment` is the segment of most of the codon's nucleotides (of three segments N, or else the
-    middle one); `mutated` is MUTATED where the residue differs from the unmutated join, GERMLINE where it
-    is templated and the same, NONE where it is an unmutated N. Regions and positions are left to numbering.
+    middle one); `mutated` is NONE where that is N, as an N has no germline, else MUTATED where the residue
+    differs from the unmutated join, and GERMLINE where not. Regions and positions are left to numbering.
 
     Parameters
     ----------
@@ -278,8 +276,8 @@ def simulate_repertoire(
     Returns
     -------
     Iterator of Record
-        Labels d_call, v_family_heavy, v_family_light (if paired) and num_mutations (residues); `group` is
-        the heavy V gene and CDR3 (IMGT 105–117).
+        Labels d_call, v_family_heavy, v_family_light (if paired) and num_mutations (residues that are
+        MUTATED); `group` is the heavy V gene and CDR3 (IMGT 105–117).
 
     Raises
     ------

@@ -6,7 +6,6 @@ import numpy as np
 import polars as pl
 
 from protlm.data.corpus import Corpus
-from protlm.data.numbering import gene_of
 from protlm.types.alphabet import STANDARD
 
 PSEUDO_COUNT = 0.1
@@ -31,29 +30,33 @@ def count_residues(corpus: Corpus, rows: np.ndarray | None = None) -> pl.DataFra
         ``locus, v_gene, position, residue, count``; empty where nothing is numbered.
     """
     rows = np.arange(len(corpus)) if rows is None else rows
-    loci = np.array(corpus.chain_column("locus").to_pylist(), dtype=object)
-    genes = np.array([gene_of(call) for call in corpus.chain_column("v_call").to_pylist()], dtype=object)
-    frames = [_count_chunk(corpus, rows[i : i + _CHUNK], loci, genes) for i in range(0, len(rows), _CHUNK)]
+    frames = [_count_chunk(corpus, rows[start : start + _CHUNK]) for start in range(0, len(rows), _CHUNK)]
     keys = ["locus", "v_gene", "position", "residue"]
     joined = pl.concat(frames) if frames else _empty()
     return joined.group_by(keys).agg(pl.col("count").sum()).sort(keys)
 
 
-def _count_chunk(corpus: Corpus, rows: np.ndarray, loci: np.ndarray, genes: np.ndarray) -> pl.DataFrame:
+def _count_chunk(corpus: Corpus, rows: np.ndarray) -> pl.DataFrame:
     flat = corpus.gather(rows)
     if "position" not in flat.tracks:
         return _empty()
-    chain = np.repeat(corpus.chain_rows(rows), flat.chain_lengths)
+    chain_rows = corpus.chain_rows(rows)
+    chain = np.repeat(np.arange(len(chain_rows)), flat.chain_lengths)
     letter, position = _LETTER[flat.residues], flat.tracks["position"]
     counted = (position > 0) & (letter >= 0)
-    frame = pl.DataFrame({"chain": chain[counted], "position": position[counted], "letter": letter[counted]})
-    calls = pl.DataFrame({"chain": np.unique(chain[counted])}).with_columns(
-        locus=pl.col("chain").map_elements(lambda index: loci[index], return_dtype=pl.String),
-        v_gene=pl.col("chain").map_elements(lambda index: genes[index], return_dtype=pl.String),
+    residues = pl.DataFrame(
+        {"chain": chain[counted], "position": position[counted], "letter": letter[counted]}
     )
+    chains = pl.DataFrame(
+        {
+            "chain": np.arange(len(chain_rows)),
+            "locus": pl.Series(corpus.chain_column("locus").take(chain_rows).combine_chunks()),
+            "v_call": pl.Series(corpus.chain_column("v_call").take(chain_rows).combine_chunks()),
+        }
+    ).with_columns(v_gene=pl.col("v_call").str.split("*").list.first())
     letters = pl.DataFrame({"letter": np.arange(len(STANDARD)), "residue": list(STANDARD)})
     return (
-        frame.join(calls, on="chain")
+        residues.join(chains, on="chain")
         .group_by("locus", "v_gene", "position", "letter")
         .agg(count=pl.len().cast(pl.Int64))
         .join(letters, on="letter")

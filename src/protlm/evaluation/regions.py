@@ -14,7 +14,7 @@ from protlm.scoring.plans import every_residue_masked
 from protlm.statistics.bootstrap import bootstrap_difference, bootstrap_mean
 from protlm.statistics.paired import bonferroni, paired_t_test, stars
 from protlm.types.alphabet import STANDARD
-from protlm.types.record import Record, Role
+from protlm.types.record import Record
 from protlm.types.regions import REGIONS, Mutated, Region, Segment, decode_position
 
 _RECORDS_PER_CALL = 32
@@ -42,19 +42,6 @@ SCHEMA = pl.Schema(
     }
 )
 """Columns of ``regions.parquet``: `index` is 0-based in the chain, `position` the IMGT label."""
-
-
-def chain_name(role: Role, number: int) -> str:
-    """Name a chain in tables: ``heavy``, ``light``, or its number.
-
-    Parameters
-    ----------
-    role
-        What it is in its record.
-    number
-        0-based place in the record.
-    """
-    return role.name.lower() if role is not Role.OTHER else f"chain{number + 1}"
 
 
 def predict_residues(
@@ -120,15 +107,15 @@ def _table(model: str, records: Sequence[Record], logprobs: np.ndarray) -> pl.Da
     columns: dict[str, list] = {name: [] for name in ("id", "group", "chain", "residue", "index")}
     codes: dict[str, list[np.ndarray]] = {name: [] for name in ("position", "region", "segment", "mutated")}
     for record in records:
-        for number, chain in enumerate(record.chains):
+        for name, chain in zip(record.chain_names, record.chains, strict=True):
             length = len(chain)
             columns["id"] += [record.id] * length
             columns["group"] += [record.group or record.id] * length
-            columns["chain"] += [chain_name(chain.role, number)] * length
+            columns["chain"] += [name] * length
             columns["residue"] += chain.residues
             columns["index"] += range(length)
-            for name, values in codes.items():
-                values.append(_track(chain.tracks, name, length))
+            for track, values in codes.items():
+                values.append(_track(chain.tracks, track, length))
     joined = {name: np.concatenate(values) for name, values in codes.items()}
     best = logprobs.argmax(axis=1)
     letter = np.array([STANDARD.find(residue) for residue in columns["residue"]])
@@ -239,12 +226,13 @@ def summarise(table: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(rows)
 
 
-def compare(table: pl.DataFrame, first: str, second: str) -> pl.DataFrame:
-    """Compare two models region by region on the same residues.
+def compare(table: pl.DataFrame, pairs: Sequence[tuple[str, str]]) -> pl.DataFrame:
+    """Compare pairs of models region by region on the same residues.
 
-    The paired t-test runs over the means of groups; p-values are multiplied by the number of tests
-    for one metric and one kind of residue (Bonferroni: 7 for single chains, 14 for pairs). The
-    interval of the difference resamples groups.
+    The paired t-test runs over the means of groups and weighs groups alike; the difference and its
+    interval weigh residues alike and resample groups. p-values are multiplied by the number of tests
+    for one metric and one kind of residue over all pairs given (Bonferroni: 7 for one pair on single
+    chains, 14 on antibody pairs).
 
     DISCREPANCY: Ng & Briney (figure 3) test over sequences. Sequences of one clonotype are not
     independent, so here a group, which is V gene and CDR3 unless said otherwise, is the unit. Where
@@ -254,8 +242,8 @@ def compare(table: pl.DataFrame, first: str, second: str) -> pl.DataFrame:
     ----------
     table
         With `SCHEMA`.
-    first, second
-        Names of models in it; differences are first minus second.
+    pairs
+        Names of models or baselines in it; differences are first minus second.
 
     Returns
     -------
@@ -266,24 +254,16 @@ def compare(table: pl.DataFrame, first: str, second: str) -> pl.DataFrame:
     """
     rows = []
     for each, wanted in slices(table):
-        if each.region in ("framework", "all"):
-            continue
         part = table.filter(wanted)
-        one, two = (part.filter(pl.col("model") == name) for name in (first, second))
-        if one.is_empty():
+        if part.is_empty() or each.region in ("framework", "all"):
             continue
-        for metric, column in (("accuracy", "hits"), ("cross_entropy", "loss")):
-            rows.append(
-                {
-                    "first": first,
-                    "second": second,
-                    "chain": each.chain,
-                    "region": each.region,
-                    "residues": each.residues,
-                    "metric": metric,
-                    **_paired(one, two, column),
-                }
-            )
+        for first, second in pairs:
+            one, two = (_per_group(part.filter(pl.col("model") == name)) for name in (first, second))
+            facts = {"first": first, "second": second, **vars(each)}
+            rows += [
+                {**facts, "metric": metric, **_paired(one, two, column)}
+                for metric, column in (("accuracy", "hits"), ("cross_entropy", "loss"))
+            ]
     frame = pl.DataFrame(rows)
     if frame.is_empty():
         return frame
@@ -296,9 +276,8 @@ def compare(table: pl.DataFrame, first: str, second: str) -> pl.DataFrame:
 
 
 def _paired(one: pl.DataFrame, two: pl.DataFrame, column: str) -> dict[str, float | int]:
-    groups_one, groups_two = _per_group(one), _per_group(two)
-    weights = groups_one["n"].to_numpy()
-    values = [groups[column].to_numpy() for groups in (groups_one, groups_two)]
+    weights = one["n"].to_numpy()
+    values = [groups[column].to_numpy() for groups in (one, two)]
     test = paired_t_test(values[0] / weights, values[1] / weights)
     difference = bootstrap_difference(*values, weights=weights)
     return {

@@ -51,15 +51,24 @@ class LanguageModel(nn.Module):
         For tables and messages.
     attention
         Overrides the choice made for the device.
+    tokenizer
+        The Hugging Face tokenizer that the model came with, to be saved with it; an ESM model needs none.
     """
 
     def __init__(
-        self, module: Any, layout: TokenLayout, *, name: str = "model", attention: Attention | None = None
+        self,
+        module: Any,
+        layout: TokenLayout,
+        *,
+        name: str = "model",
+        attention: Attention | None = None,
+        tokenizer: Any = None,
     ) -> None:
         super().__init__()
         self.module = module
         self.layout = layout
         self.name = name
+        self.tokenizer = tokenizer
         self.is_flat = isinstance(module, EsmForMaskedLM)
         self._attention: Attention | None = attention
         if self.is_flat:
@@ -162,9 +171,12 @@ class LanguageModel(nn.Module):
         """
         folder.mkdir(parents=True, exist_ok=True)
         self.module.save_pretrained(folder)
-        vocabulary = folder / "vocab.txt"
-        vocabulary.write_text("\n".join(self.layout.tokens), encoding="utf-8")
-        EsmTokenizer(str(vocabulary)).save_pretrained(folder)
+        if self.is_flat:
+            vocabulary = folder / "vocab.txt"
+            vocabulary.write_text("\n".join(self.layout.tokens), encoding="utf-8")
+            EsmTokenizer(str(vocabulary)).save_pretrained(folder)
+        elif self.tokenizer is not None:
+            self.tokenizer.save_pretrained(folder)
         self.layout.save(folder)
 
     def _attention_path(self) -> tuple[Attention, str]:

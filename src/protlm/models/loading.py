@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForMaskedLM, AutoTokenizer
+from safetensors import SafetensorError
+from transformers import AutoModelForMaskedLM, AutoTokenizer, EsmForMaskedLM
 from transformers.utils import logging as transformers_logging
 
-from protlm.data.layout import FILE_NAME, TokenLayout
+from protlm.data.layout import FILE_NAME, SEPARATORS, TokenLayout
 from protlm.errors import ModelError, did_you_mean
 from protlm.models.catalog import catalog
 from protlm.models.language_model import LanguageModel, Precision
@@ -32,12 +33,19 @@ def load_model(name: str | Path, *, device: str = "auto", precision: Precision =
     Raises
     ------
     ModelError
-        If it cannot be found, is not in safetensors, or is no masked language model.
+        If it cannot be found, is not in safetensors, is damaged or lacks weights, is no masked language
+        model, or its vocabulary and its weights do not fit each other.
     """
     source, shown = _locate(str(name))
     module = _load_module(source, shown)
-    layout = _load_layout(source, module.config, shown)
-    model = LanguageModel(module, layout, name=shown)
+    layout, tokenizer = _load_layout(source, module, shown)
+    num_rows = module.get_input_embeddings().weight.shape[0]
+    if num_rows != len(layout.tokens):
+        raise ModelError(
+            f"model '{shown}' has weights for {num_rows} tokens, but its vocabulary has {len(layout.tokens)}",
+            hint=f"are the tokenizer files and {FILE_NAME} those of these weights?",
+        )
+    model = LanguageModel(module, layout, name=shown, tokenizer=tokenizer)
     model.eval()
     return model.to(pick_device(device)).cast(precision)
 
@@ -104,36 +112,78 @@ def _load_module(source: str, shown: str) -> Any:
             f"{folder} has no .safetensors file", hint="pickled weights are not read; convert them first"
         )
     try:
-        return AutoModelForMaskedLM.from_pretrained(source, use_safetensors=True, dtype=torch.float32)
-    except (OSError, ValueError, KeyError) as error:
+        module, report = AutoModelForMaskedLM.from_pretrained(
+            source, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+        )
+    except SafetensorError as error:
+        raise ModelError(
+            f"the weights of model '{shown}' in {source} are damaged: {error}",
+            hint="the file was cut short or changed; copy or download it again",
+        ) from error
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0]
         raise ModelError(
             f"cannot load model '{shown}' from {source}: {first}",
             hint="a hub name needs the network or a filled cache; a local folder works offline",
         ) from error
+    if missing := _drawn_at_random(module, set(report["missing_keys"])):
+        raise ModelError(
+            f"model '{shown}' lacks {len(missing)} weights of a masked language model, such as {missing[0]}",
+            hint="is it an encoder saved without its language model head? save the whole model",
+        )
+    return module
 
 
-def _load_layout(source: str, config: Any, shown: str) -> TokenLayout:
+def _drawn_at_random(module: Any, missing: set[str]) -> list[str]:
+    """List the weights that matter here and that transformers drew because the file lacks them."""
+    tied = getattr(module, "all_tied_weights_keys", {})
+    return sorted(
+        name
+        for name in missing
+        if "contact_head." not in name
+        and not name.endswith(("position_ids", "inv_freq"))
+        and (name not in tied or tied[name] in missing)
+    )
+
+
+def _load_layout(source: str, module: Any, shown: str) -> tuple[TokenLayout, Any]:
+    """Give the layout, and the tokenizer of a model that `LanguageModel.save` cannot make one for."""
     folder = Path(source)
-    if (folder / FILE_NAME).exists():
-        return TokenLayout.load(folder)
+    is_esm = isinstance(module, EsmForMaskedLM)
+    has_layout = (folder / FILE_NAME).exists()
+    layout = TokenLayout.load(folder) if has_layout else None
+    if layout is not None and is_esm:
+        return layout, None
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError, KeyError) as error:
+        if layout is not None:
+            return layout, None
         raise ModelError(
             f"model '{shown}' has no tokenizer files ({str(error).splitlines()[0]})",
             hint=f"put vocab.txt or {FILE_NAME} beside config.json",
         ) from error
-    by_id = sorted((index, token) for token, index in tokenizer.get_vocab().items())
-    return TokenLayout(
-        tokens=tuple(token for _, token in by_id),
+    vocabulary: dict[str, int] = tokenizer.get_vocab()
+    tokens = tuple(sorted(vocabulary, key=lambda token: vocabulary[token]))
+    if layout is not None:  # without files of its own, a tokenizer may come as an empty one
+        return layout, tokenizer if tokens == layout.tokens else None
+    if sorted(vocabulary.values()) != list(range(len(tokens))):
+        raise ModelError(
+            f"the vocabulary of model '{shown}' leaves out ids", hint=f"put {FILE_NAME} beside config.json"
+        )
+    end = _tokens(tokenizer.eos_token, tokenizer.sep_token)
+    separator = () if is_esm else _tokens(tokenizer.sep_token) or end
+    layout = TokenLayout(
+        tokens=tokens,
         begin=_tokens(tokenizer.cls_token, tokenizer.bos_token),
-        end=_tokens(tokenizer.eos_token, tokenizer.sep_token),
-        pad=str(tokenizer.pad_token),
-        mask=str(tokenizer.mask_token),
-        unknown="X" if "X" in tokenizer.get_vocab() else str(tokenizer.unk_token),
-        max_tokens=max_tokens_of(config),
+        end=end,
+        separator=separator or SEPARATORS["cls-cls"],
+        pad=tokenizer.pad_token or "a pad token",
+        mask=tokenizer.mask_token or "a mask token",
+        unknown="X" if "X" in vocabulary else tokenizer.unk_token or "X or a token for what is unknown",
+        max_tokens=max_tokens_of(module.config),
     )
+    return layout, None if is_esm else tokenizer
 
 
 def _tokens(*candidates: str | None) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """demo: the main job from end to end, offline, on a simulated repertoire."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,18 +8,17 @@ from pathlib import Path
 import polars as pl
 
 from protlm.data.simulate import repertoire_frame, simulate_repertoire
-from protlm.errors import ConfigError, did_you_mean
+from protlm.errors import ConfigError, RunError, did_you_mean
 from protlm.models.architectures import EsmArchitecture
 from protlm.models.loading import load_model
 from protlm.recipes.embed import embed_file
 from protlm.recipes.evaluate import evaluate_regions
 from protlm.recipes.prepare import HELD_OUT, TRAIN, prepare
 from protlm.recipes.pretrain import DataConfig, PretrainConfig, pretrain
-from protlm.recipes.score import provenance, score_table, single_substitutions, write_scores
+from protlm.recipes.score import score_file
 from protlm.runs import Run
 from protlm.training.loop import TrainingConfig
 from protlm.training.optim import OptimizerConfig
-from protlm.types.record import Chain, Record
 
 Say = Callable[[str], None]
 
@@ -38,13 +38,16 @@ class DemoSize:
     step_tokens: int
     hidden_size: int
     num_layers: int
+    num_heads: int
     eval_records: int
 
 
 SIZES = {
-    "small": DemoSize(records=600, steps=60, step_tokens=2048, hidden_size=64, num_layers=2, eval_records=12),
+    "small": DemoSize(
+        records=600, steps=60, step_tokens=2048, hidden_size=64, num_layers=2, num_heads=4, eval_records=12
+    ),
     "full": DemoSize(
-        records=4000, steps=500, step_tokens=4096, hidden_size=96, num_layers=4, eval_records=80
+        records=4000, steps=450, step_tokens=4096, hidden_size=96, num_layers=4, num_heads=4, eval_records=40
     ),
 }
 
@@ -73,7 +76,7 @@ def demo(out: Path, *, size: str = "full", seed: int = 0, say: Say = print) -> d
     if size not in SIZES:
         raise ConfigError(f"--size {size!r} is not a choice", hint=did_you_mean(size, SIZES))
     chosen = SIZES[size]
-    out.mkdir(parents=True, exist_ok=True)
+    _claim(out, {"size": size, "seed": seed})
     corpus = _corpus(out, chosen, seed, say)
     runs = {arm: _pretrain(out, arm, corpus, chosen, seed, say) for arm in ("uniform", "cdr3")}
     evaluation = _evaluate(out, runs, corpus, chosen, say)
@@ -83,6 +86,18 @@ def demo(out: Path, *, size: str = "full", seed: int = 0, say: Say = print) -> d
         "scan": _scan(out, runs["cdr3"], say),
         "embeddings": _embed(out, runs["cdr3"], say),
     }
+
+
+def _claim(out: Path, settings: dict[str, str | int]) -> None:
+    """Refuse a folder that holds a demo of other settings, or something else."""
+    note = out / "demo.json"
+    if out.exists() and any(out.iterdir()):
+        old = json.loads(note.read_text(encoding="utf-8")) if note.exists() else None
+        if old != settings:
+            what = f"a demo with {old}" if old else "other files"
+            raise RunError(f"{out} holds {what}", hint="choose another --out, or remove that folder")
+    out.mkdir(parents=True, exist_ok=True)
+    note.write_text(json.dumps(settings) + "\n", encoding="utf-8")
 
 
 def _corpus(out: Path, chosen: DemoSize, seed: int, say: Say) -> Path:
@@ -103,17 +118,19 @@ def _pretrain(out: Path, arm: str, corpus: Path, chosen: DemoSize, seed: int, sa
     if Run.is_run(path) and Run(path).is_done:
         return path
     config = PretrainConfig(
-        data=DataConfig(train=f"{corpus}:{TRAIN}", eval=f"{corpus}:{HELD_OUT}", eval_records=200),
-        model=EsmArchitecture.Config(num_layers=chosen.num_layers, hidden_size=chosen.hidden_size),
+        data=DataConfig(train=f"{corpus}:{TRAIN}", eval=f"{corpus}:{HELD_OUT}", eval_records=100),
+        model=EsmArchitecture.Config(
+            num_layers=chosen.num_layers, hidden_size=chosen.hidden_size, num_heads=chosen.num_heads
+        ),
         masking={"kind": "uniform" if arm == "uniform" else "region"},  # type: ignore[arg-type]
         training=TrainingConfig(
             max_steps=chosen.steps,
             step_tokens=chosen.step_tokens,
-            eval_every=max(1, chosen.steps // 10),
+            eval_every=max(1, chosen.steps // 6),
             save_every=max(1, chosen.steps // 5),
             keep="last",
             tensorboard=False,
-            optimizer=OptimizerConfig(learning_rate=3e-3, warmup_steps=chosen.steps // 10),
+            optimizer=OptimizerConfig(learning_rate=4e-3, warmup_steps=chosen.steps // 10),
         ),
         seed=seed,
     )
@@ -144,11 +161,7 @@ def _scan(out: Path, model_path: Path, say: Say) -> Path:
     fasta = out / "trastuzumab_vh.fasta"
     fasta.write_text(f">trastuzumab_VH\n{TRASTUZUMAB_VH}\n", encoding="utf-8")
     say(f"\n$ protlm score --model {model_path} --wild-type {fasta} --all-single --out {path}")
-    wild_type = Record("trastuzumab_VH", (Chain(TRASTUZUMAB_VH),))
-    model = load_model(model_path, device="cpu")
-    frame, results = score_table([model], single_substitutions(wild_type), wild_type, say=say)
-    facts = provenance([model], results, wild_type, plan="masked_marginal", offset=0, precision="float32")
-    write_scores(frame, path, facts)
+    score_file([str(model_path)], str(fasta), path, device="cpu", say=say)
     return path
 
 

@@ -1,5 +1,6 @@
 """embed: sequences to a Parquet file of embeddings, in input order, resumable."""
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -12,11 +13,11 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 
 from protlm.data.flat import record_key
 from protlm.data.readers import ColumnNames, InputPolicy, ReadReport, check_file, iterate_records
 from protlm.errors import DataError, Interrupted, RunError
-from protlm.evaluation.regions import chain_name
 from protlm.models.embed import embed_records
 from protlm.models.language_model import LanguageModel, Precision
 from protlm.models.loading import load_model
@@ -40,7 +41,7 @@ def embed(
     records: Path | str | Sequence[Record],
     *,
     per_residue: bool = False,
-    max_tokens: int = 4096,
+    max_tokens: int | None = None,
     device: str = "auto",
     precision: Precision = "float32",
 ) -> pl.DataFrame:
@@ -55,7 +56,7 @@ def embed(
     per_residue
         One row per residue instead of the mean per chain.
     max_tokens
-        Token budget of a batch.
+        Token budget of a batch; by the device if `None`.
     device, precision
         For a model given by name.
 
@@ -72,7 +73,9 @@ def embed(
     given = list(_fitting(given, loaded, where, "error", ReadReport()))
     if not given:
         raise DataError(f"{where}: there is nothing to embed", hint="give at least one record")
-    states = embed_records(loaded, given, per_residue=per_residue, max_tokens=max_tokens)
+    states = embed_records(
+        loaded, given, per_residue=per_residue, max_tokens=max_tokens or loaded.token_budget
+    )
     width = loaded.module.config.hidden_size
     return pl.DataFrame(pl.from_arrow(_table(given, states, width, per_residue=per_residue)))
 
@@ -83,7 +86,7 @@ def embed_file(
     out: Path,
     *,
     per_residue: bool = False,
-    max_tokens: int = 4096,
+    max_tokens: int | None = None,
     columns: ColumnNames | None = None,
     policy: InputPolicy | None = None,
     long_records: LongRecords = "error",
@@ -152,7 +155,7 @@ def embed_file(
                     model,
                     chunk,
                     per_residue=per_residue,
-                    max_tokens=max_tokens,
+                    max_tokens=max_tokens or model.token_budget,
                     on_batch=lambda finished: progress.advance(units=finished),
                 )
                 parts.write(number, chunk, _table(chunk, states, width, per_residue=per_residue))
@@ -204,10 +207,10 @@ def _table(
 ) -> pa.Table:
     ids, chains, indices, arrays = [], [], [], []
     for record, own in zip(records, states, strict=True):
-        for number, (chain, array) in enumerate(zip(record.chains, own, strict=True)):
+        for name, chain, array in zip(record.chain_names, record.chains, own, strict=True):
             rows = len(chain) if per_residue else 1
             ids += [record.id] * rows
-            chains += [chain_name(chain.role, number)] * rows
+            chains += [name] * rows
             indices += range(rows)
             arrays.append(array.reshape(rows, width))
     values = np.concatenate(arrays).astype(np.float32, copy=False)
@@ -219,10 +222,10 @@ def _table(
 
 
 def _facts(model: LanguageModel, source: Path, *, per_residue: bool) -> dict[str, Any]:
-    weights = hashlib.sha256()
+    weights = hashlib.sha256(json.dumps(dataclasses.asdict(model.layout)).encode())
     for name, values in model.module.state_dict().items():
-        weights.update(name.encode())
-        weights.update(values.detach().float().cpu().numpy().tobytes()[: 1 << 16])
+        weights.update(f"{name} {values.dtype} {tuple(values.shape)};".encode())
+        weights.update(values.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return {
         "format_version": 1,
         "verb": "embed",

@@ -1,10 +1,11 @@
 """pretrain: a corpus and a masking to a trained model in a Run."""
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import polars as pl
@@ -27,6 +28,7 @@ from protlm.recipes.prepare import open_source
 from protlm.runs import Run
 from protlm.training.loop import TrainingConfig, train
 from protlm.training.mlm_job import MaskingTally, MlmJob
+from protlm.types.batch import Corrupted
 from protlm.types.regions import Region
 
 Say = Callable[[str], None]
@@ -49,8 +51,8 @@ class PretrainConfig(BaseConfig):
     """Settings of `protlm pretrain`."""
 
     data: DataConfig
-    model: Annotated[AnyConfig, one_of(architectures)] = EsmArchitecture.Config()
-    masking: Annotated[AnyConfig, one_of(maskings)] = RegionMasking.Config()
+    model: Annotated[AnyConfig, one_of(architectures, "esm")] = EsmArchitecture.Config()
+    masking: Annotated[AnyConfig, one_of(maskings, "region")] = RegionMasking.Config()
     corruption: CorruptionConfig = CorruptionConfig()
     training: TrainingConfig = TrainingConfig()
     seed: int = 0
@@ -96,6 +98,8 @@ def pretrain(
 
 def _same_config(run: Run, config: PretrainConfig) -> None:
     """Refuse to resume with other settings than the interrupted Run had."""
+    if not any(run.checkpoints_path.glob("step-*")):
+        return  # nothing was trained yet
     old, new = run.read_config(), yaml.safe_load(config.dump())
     changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
     if old and changed:
@@ -132,7 +136,9 @@ def assemble(config: PretrainConfig, run: Run, *, device: str, say: Say) -> Part
     held_out = None
     if config.data.eval is not None:
         held_out = open_source(config.data.eval, run.path / "data" / "eval", say=say)
-    run.write_json("data_manifest.json", _manifest(config, corpus, held_out))
+    manifest = _manifest(config, run, corpus, held_out)
+    _same_data(run, manifest)
+    run.write_json("data_manifest.json", manifest)
     place = pick_device(device)
     model = config.model.build(seed=config.seed, name=run.name)  # type: ignore[attr-defined]
     model = model.to(place)
@@ -164,7 +170,7 @@ def dry_run(config: PretrainConfig, out: Path | str, *, device: str, say: Say) -
     config
         What to do.
     out
-        Where the Run would go; corpora made from files go to a folder beside it.
+        Where the Run would go; only its name is used.
     device
         Where to train.
     say
@@ -180,7 +186,7 @@ def dry_run(config: PretrainConfig, out: Path | str, *, device: str, say: Say) -
     with tempfile.TemporaryDirectory() as folder:
         run = Run.create(Path(folder) / Path(out).name, verb="pretrain")
         parts = assemble(config, run, device=device, say=say)
-        _, micro_batches = next(parts.job.steps(0))
+        micro_batches = next(batches for _, batches in parts.job.steps(0) if batches)
         first = micro_batches[0]
         parts.job.loss(parts.model, first).loss.backward()  # warms up
         begin = time.perf_counter()
@@ -238,7 +244,7 @@ def _fitting_rows(corpus: Corpus, model: LanguageModel, data: DataConfig, say: S
         raise DataError(
             f"{len(too_long):,} records of {corpus.name} are over the model's limit of {limit} tokens; "
             f"the first is '{corpus.record(row).id}' with {lengths[row]:,}",
-            hint="raise model.max_tokens, or set data.long_records=drop",
+            hint="raise model.max_tokens, or pass --set data.long_records=drop",
         )
     say(f"{len(too_long):,} records of {corpus.name} left out: over the limit of {limit} tokens")
     return rows[lengths <= limit]
@@ -250,17 +256,39 @@ def _eval_rows(corpus: Corpus, model: LanguageModel, data: DataConfig, say: Say)
     return np.sort(rows[order[: data.eval_records]])
 
 
-def _manifest(config: PretrainConfig, corpus: Corpus, held_out: Corpus | None) -> dict[str, object]:
-    def facts(source: str | None, each: Corpus | None) -> dict[str, object] | None:
+def _manifest(config: PretrainConfig, run: Run, corpus: Corpus, held_out: Corpus | None) -> dict[str, Any]:
+    def facts(source: str | None, each: Corpus | None) -> dict[str, Any] | None:
         if each is None:
             return None
-        return {"source": source, "subset": each.subset, "num_records": len(each), "corpus": each.manifest}
+        subset = f":{each.subset}" if each.subset else ""
+        return {
+            "source": source,
+            "path": os.path.relpath(each.path, run.path) + subset,
+            "subset": each.subset,
+            "num_records": len(each),
+            "digest": each.digest,
+            "corpus": each.manifest,
+        }
 
     return {"train": facts(config.data.train, corpus), "eval": facts(config.data.eval, held_out)}
 
 
-def _decoded(first: "object", model: LanguageModel, most: int = 3) -> list[str]:
-    batch, rows, targets = first.batch, first.rows, first.targets  # type: ignore[attr-defined]
+def _same_data(run: Run, manifest: dict[str, Any]) -> None:
+    """Refuse to resume on other data than the interrupted Run had."""
+    if not any(run.checkpoints_path.glob("step-*")):
+        return
+    old = run.read_json("data_manifest.json")
+    for part, facts in manifest.items():
+        if (old.get(part) or {}).get("digest") != (facts or {}).get("digest"):
+            source = (facts or {}).get("source")
+            raise RunError(
+                f"{run.path} was interrupted with other {part} data than {source} holds now",
+                hint="bring the data back, or pass --force to start over",
+            )
+
+
+def _decoded(first: Corrupted, model: LanguageModel, most: int = 3) -> list[str]:
+    batch, rows, targets = first.batch, first.rows, first.targets
     tokens = [model.layout.tokens[index] for index in batch.tokens.tolist()]
     for row, target in zip(rows.tolist(), targets.tolist(), strict=True):
         tokens[row] = "_" if tokens[row] == model.layout.mask else model.layout.tokens[target].lower()

@@ -2,19 +2,23 @@
 
 import importlib.metadata
 import json
+import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
+from protlm.data.readers import ReadReport
 from protlm.errors import ConfigError
 from protlm.models.language_model import LanguageModel, Precision
 from protlm.models.loading import load_model
 from protlm.progress import Progress, duration
-from protlm.scoring.engine import DEFAULT_TOKEN_BUDGET
+from protlm.recipes.outputs import claim_file
+from protlm.scoring.engine import run_contexts
 from protlm.scoring.inputs import (
     VariantTable,
     describe_wild_type,
@@ -22,12 +26,103 @@ from protlm.scoring.inputs import (
     read_wild_type,
     single_substitutions,
 )
-from protlm.scoring.plans import plans
-from protlm.scoring.variants import VariantScores, plan_contexts, score_variants
+from protlm.scoring.plans import Plan, plans
+from protlm.scoring.variants import VariantScores, plan_contexts
 from protlm.types.record import Record
 from protlm.types.variant import Variant, parse_variant
 
 Say = Callable[[str], None]
+
+SUFFIXES = (".csv", ".tsv", ".parquet")
+"""Of files that scores are written to."""
+
+
+def score_file(
+    models: Sequence[str],
+    wild_type: str,
+    out: Path,
+    *,
+    variants: Path | None = None,
+    plan: str = "masked_marginal",
+    offset: int = 0,
+    mutant_column: str | None = None,
+    invalid: Literal["error", "drop"] = "error",
+    gaps: Literal["error", "remove"] = "error",
+    device: str = "auto",
+    precision: Precision = "float32",
+    max_tokens: int | None = None,
+    force: bool = False,
+    say: Say = print,
+) -> pl.DataFrame:
+    """Score a file of variants, or all single substitutions, and write the table with its provenance.
+
+    Everything that can be wrong with the input and the place is found before a model is loaded.
+
+    Parameters
+    ----------
+    models
+        Names or folders; several make an ensemble.
+    wild_type
+        A FASTA file with one record, or a sequence.
+    out
+        ``.csv``, ``.tsv`` or ``.parquet``.
+    variants
+        A CSV, TSV or Parquet file; `None` for all single substitutions.
+    plan
+        ``"masked_marginal"``, ``"wildtype_marginal"``, or ``"package.module:Name"``.
+    offset
+        Subtracted from each printed position.
+    mutant_column
+        Column with the variants, where it has no usual name.
+    invalid
+        Wrong rows: stop, or leave them without a score.
+    gaps
+        What to do with ``-`` and ``.`` in the wild type.
+    device, precision
+        Of the models.
+    max_tokens
+        Token budget of a batch; by the device if `None`.
+    force
+        Replace a table that is there.
+    say
+        Tells the user what happens.
+
+    Returns
+    -------
+    polars.DataFrame
+        What was written; see `score_table`.
+    """
+    claim_file(out, SUFFIXES, force=force)
+    plans.get(plan)
+    reading = ReadReport()
+    reference = read_wild_type(wild_type, gaps=gaps, report=reading)
+    for line in [describe_wild_type(reference), *reading.lines()]:
+        say(line)
+    if variants is None:
+        table = single_substitutions(reference, offset=offset)
+    else:
+        as_text = out.suffix != ".parquet"
+        table = read_variants(
+            variants, reference, column=mutant_column, offset=offset, invalid=invalid, as_text=as_text
+        )
+    for old, new in table.renamed.items():
+        say(f"input column '{old}' is written as '{new}'")
+    without = sum(variant is None for variant in table.variants)
+    if without:
+        say(f"{without:,} of {len(table.variants):,} rows get no score; the column note says why")
+    loaded = [load_model(name, device=device, precision=precision) for name in models]
+    frame, results = score_table(loaded, table, reference, plan=plan, max_tokens=max_tokens, say=say)
+    facts = provenance(
+        loaded,
+        results,
+        reference,
+        plan=plan,
+        offset=offset,
+        precision=precision,
+        mutant_column=table.column,
+    )
+    write_scores(frame, out, facts)
+    return frame
 
 
 def score_table(
@@ -36,7 +131,7 @@ def score_table(
     wild_type: Record,
     *,
     plan: str = "masked_marginal",
-    max_tokens: int = DEFAULT_TOKEN_BUDGET,
+    max_tokens: int | None = None,
     say: Say = lambda _: None,
 ) -> tuple[pl.DataFrame, list[VariantScores]]:
     """Score a table of variants under each model; `score` is their mean.
@@ -50,17 +145,19 @@ def score_table(
     wild_type
         The reference.
     plan
-        ``"masked_marginal"`` or ``"wildtype_marginal"``.
+        A name in the registry `plans`, or ``"package.module:Name"``.
     max_tokens
-        Token budget of a batch.
+        Token budget of a batch; by the device of each model if `None`.
     say
         Tells the user how many contexts there are and how long they took.
 
     Returns
     -------
     polars.DataFrame
-        The input columns, then ``score``, ``score_<model>`` if there are several,
-        ``num_masked_contexts`` (those the row's own score rests on, per model) and ``note``.
+        The input columns, then ``score``, ``score_<model>`` for each, ``num_masked_contexts`` (those
+        the row's own score rests on, per model) and ``note``.
+    list of VariantScores
+        Per model.
     """
     names = [model.name for model in models]
     if repeated := {name for name in names if names.count(name) > 1}:
@@ -69,7 +166,8 @@ def score_table(
         )
     scorer = plans.get(plan)()
     known = [variant for variant in table.variants if variant is not None]
-    results = [_run(model, scorer, plan, wild_type, known, max_tokens, say) for model in models]
+    runs = [_run(model, scorer, plan, wild_type, known, max_tokens, say) for model in models]
+    results = [result for result, _ in runs]
     has_score = np.array([variant is not None for variant in table.variants])
     columns = {}
     for result in results:
@@ -79,12 +177,12 @@ def score_table(
     stacked = np.stack([result.scores for result in results]).mean(axis=0)
     mean = np.full(len(has_score), np.nan)
     mean[has_score] = stacked
-    masked = plan != "wildtype_marginal"
-    contexts = [len(variant.mutations) if variant and masked else 0 for variant in table.variants]
+    contexts = np.zeros(len(has_score), dtype=np.int32)
+    contexts[has_score] = runs[0][1]
     frame = table.frame.with_columns(
         pl.Series("score", mean).fill_nan(None),
-        *(values.alias(name) for name, values in columns.items() if len(results) > 1),
-        pl.Series("num_masked_contexts", contexts, dtype=pl.Int32),
+        *(values.alias(name) for name, values in columns.items()),
+        pl.Series("num_masked_contexts", contexts),
         pl.Series("note", table.notes, dtype=pl.String),
     )
     return frame, results
@@ -92,33 +190,32 @@ def score_table(
 
 def _run(
     model: LanguageModel,
-    scorer: Any,
+    scorer: Plan,
     plan: str,
     wild_type: Record,
     variants: Sequence[Variant],
-    max_tokens: int,
+    max_tokens: int | None,
     say: Say,
-) -> VariantScores:
-    import time
-
-    contexts, _ = plan_contexts(model, scorer, wild_type, variants)
+) -> tuple[VariantScores, np.ndarray]:
+    """Score under one model; also give how many masked contexts each variant rests on."""
+    contexts, terms = plan_contexts(model, scorer, wild_type, variants)
     say(
         f"{model.name}: {plan}, {contexts.num_masked_contexts:,} masked contexts "
         f"({contexts.num_contexts:,} in all) for {len(variants):,} variants; {getattr(model, 'path', '')}"
     )
     begin = time.perf_counter()
     with Progress(model.name, contexts.num_contexts, unit="context") as progress:
-        result = score_variants(
+        reads = run_contexts(
             model,
-            scorer,
-            wild_type,
-            variants,
-            max_tokens=max_tokens,
+            contexts,
+            max_tokens=max_tokens or model.token_budget,
             on_batch=lambda done: progress.advance(units=done),
         )
-    spent = duration(time.perf_counter() - begin)
-    say(f"{model.name}: ran {result.num_masked_contexts:,} masked contexts in {spent}")
-    return result
+    say(f"{model.name}: took {duration(time.perf_counter() - begin)}")
+    result = VariantScores(
+        model.name, terms.scores(reads), contexts.num_contexts, contexts.num_masked_contexts
+    )
+    return result, terms.num_masked_contexts
 
 
 def score(
@@ -130,6 +227,7 @@ def score(
     offset: int = 0,
     device: str = "auto",
     precision: Precision = "float32",
+    max_tokens: int | None = None,
 ) -> pl.DataFrame:
     """Score variants without any assay data; higher means fitter.
 
@@ -147,11 +245,13 @@ def score(
         Subtracted from each printed position.
     device, precision
         For models given by name.
+    max_tokens
+        Token budget of a batch; by the device if `None`.
 
     Returns
     -------
     polars.DataFrame
-        Input columns, then ``score``, ``num_masked_contexts``, ``note``.
+        Input columns, then ``score``, ``score_<model>``, ``num_masked_contexts``, ``note``.
     """
     several = [model] if isinstance(model, str | LanguageModel) else list(model)
     loaded = [
@@ -168,7 +268,7 @@ def score(
         parsed = [parse_variant(text, residues, offset=offset) for text in variants]
         notes = ["" if variant.mutations else "wild type" for variant in parsed]
         table = VariantTable(pl.DataFrame({"mutant": list(variants)}), list(parsed), notes)
-    return score_table(loaded, table, reference, plan=plan)[0]
+    return score_table(loaded, table, reference, plan=plan, max_tokens=max_tokens)[0]
 
 
 def write_scores(frame: pl.DataFrame, out: Path, provenance: dict[str, Any]) -> None:
@@ -205,6 +305,7 @@ def provenance(
     plan: str,
     offset: int,
     precision: str,
+    mutant_column: str = "mutant",
 ) -> dict[str, Any]:
     """Describe how scores were made.
 
@@ -214,13 +315,17 @@ def provenance(
         What ran and what it gave.
     wild_type, plan, offset, precision
         As asked for.
+    mutant_column
+        Which column of the result has the variants.
     """
     return {
         "format_version": 1,
         "verb": "score",
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "plan": plan,
         "fill": "wildtype",
         "offset": offset,
+        "mutant_column": mutant_column,
         "precision": precision,
         "wild_type": {"id": wild_type.id, "residues": wild_type.chains[0].residues},
         "models": [
@@ -252,6 +357,7 @@ __all__ = [
     "read_variants",
     "read_wild_type",
     "score",
+    "score_file",
     "score_table",
     "single_substitutions",
     "write_scores",

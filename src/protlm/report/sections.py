@@ -149,7 +149,10 @@ def _masking(sources: Sources, colours: Mapping[str, str]) -> Section | None:
 def _scan(number: int, source: ScoreSource) -> Section:
     facts = source.facts
     scan = substitutions.substitution_scan(
-        source.frame, facts["wild_type"]["residues"], int(facts.get("offset", 0))
+        source.frame,
+        facts["wild_type"]["residues"],
+        int(facts.get("offset", 0)),
+        column=source.mutant_column,
     )
     title = f"Substitutions: {source.label}"
     if scan is None:

@@ -36,6 +36,11 @@ class ScoreSource:
     facts: dict[str, Any]
     """Provenance as `protlm score` wrote it."""
 
+    @property
+    def mutant_column(self) -> str | None:
+        """Which column holds the variants; `None` where an older table does not say."""
+        return self.facts.get("mutant_column")
+
 
 @dataclass(frozen=True)
 class Sources:
@@ -139,6 +144,8 @@ def _open_scores(path: Path, label: str) -> ScoreSource:
         raise DataError(f"{path} was not written by protlm score", hint=_NOT_A_SOURCE)
     if not (facts.get("wild_type") or {}).get("residues"):
         raise DataError(f"{path} does not say what its wild type is", hint="score the variants again")
+    if (column := facts.get("mutant_column")) is not None and column not in frame.columns:
+        raise DataError(f"{path} has no column '{column}', where its variants were", hint=_NOT_A_SOURCE)
     return ScoreSource(label, path, frame, facts)
 
 
@@ -161,6 +168,7 @@ def _read_frame(path: Path) -> pl.DataFrame:
     try:
         if path.suffix == ".parquet":
             return pl.read_parquet(path)
-        return pl.read_csv(path, separator="\t" if path.suffix == ".tsv" else ",", infer_schema_length=None)
+        # as text: a mask of 120 digits is no number, and what is needed as one is cast
+        return pl.read_csv(path, separator="\t" if path.suffix == ".tsv" else ",", infer_schema=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(f"cannot read {path} as a table: {error}") from error

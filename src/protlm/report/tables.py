@@ -6,7 +6,7 @@ import polars as pl
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lay out cells in columns, text to the left and numbers to the right.
+    r"""Lay out cells in columns, text to the left and numbers to the right.
 
     Parameters
     ----------
@@ -17,7 +17,7 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[s
 
     Examples
     --------
-    >>> print("\\n".join(format_table(["region", "n"], [["CDR3", "12"], ["FR1", "7"]])))
+    >>> print("\n".join(format_table(["region", "n"], [["CDR3", "12"], ["FR1", "7"]])))
     region   n
     CDR3    12
     FR1      7
@@ -54,7 +54,32 @@ def summary_lines(summary: pl.DataFrame) -> list[str]:
             rows.append([str(region), f"{first['n_residues']:,}", *cells])
         records = part["n_records"].max()
         lines += [f"accuracy, {chain} chain, {residues} residues ({records:,} records) [95 % interval]"]
-        lines += format_table(["region", "n", *models], rows) + [""]
+        lines += [*format_table(["region", "n", *models], rows), ""]
+    return lines
+
+
+def entropy_lines(summary: pl.DataFrame) -> list[str]:
+    """Write cross-entropy (nats) and perplexity over all residues, a column for each model or baseline.
+
+    Parameters
+    ----------
+    summary
+        The table ``regions_summary``.
+    """
+    models = summary["model"].unique(maintain_order=True).to_list()
+    lines: list[str] = []
+    everything = summary.filter(pl.col("residues") == "all")
+    for (chain,), part in everything.group_by("chain", maintain_order=True):
+        rows = []
+        for (region,), own in part.group_by("region", maintain_order=True):
+            by_model = {row["model"]: row for row in own.iter_rows(named=True)}
+            cells = [
+                f"{row['cross_entropy']:.3f} ({row['perplexity']:.2f})" if row else "–"
+                for row in map(by_model.get, models)
+            ]
+            rows.append([str(region), *cells])
+        lines += [f"cross-entropy in nats (perplexity), {chain} chain, all residues"]
+        lines += [*format_table(["region", *models], rows), ""]
     return lines
 
 
@@ -76,12 +101,12 @@ def comparison_lines(comparisons: pl.DataFrame) -> list[str]:
                 f"{row['difference']:+.4f}",
                 f"[{row['difference_low']:+.4f}, {row['difference_high']:+.4f}]",
                 f"{row['p_adjusted']:.2g}{row['stars']}",
-                f"{row['n_records']:,}",
+                f"{row['n_groups']:,}",
             ]
             for row in part.iter_rows(named=True)
         ]
         lines.append(f"accuracy of {first} minus {second}, {chain} chain (paired t, Bonferroni)")
-        lines += format_table(["region", "difference", "95 % interval", "p adjusted", "records"], rows) + [""]
+        lines += [*format_table(["region", "difference", "95 % interval", "p adjusted", "groups"], rows), ""]
     return lines
 
 

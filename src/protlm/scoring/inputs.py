@@ -1,6 +1,5 @@
 """What to score: a wild type and a table of variants, read and checked."""
 
-import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -39,6 +38,8 @@ class VariantTable:
     variants: list[Variant | None]
     """Parsed; `None` where a row is left without a score."""
     notes: list[str]
+    column: str = "mutant"
+    """Which column of `frame` the variants are in."""
     renamed: dict[str, str] = field(default_factory=dict)
     """Input columns whose names the result needs, with the names they got."""
 
@@ -166,7 +167,8 @@ def read_variants(
     invalid
         ``"drop"`` leaves wrong rows without a score, with a note.
     as_text
-        Keep the columns of a text file as the very text they are.
+        Keep the columns of a text file as the very text they are; else those become numbers of which
+        every value is one, so that nothing is lost.
 
     Raises
     ------
@@ -190,7 +192,7 @@ def read_variants(
     variants, notes, first_error, errors = [], [], None, 0
     for row, text in enumerate(texts, start=1):
         try:
-            variants.append(parse_variant(text, residues, offset=offset))
+            variants.append(parse_variant(text, residues, offset=offset, propose_offset=False))
             notes.append("" if variants[-1].mutations else "wild type")
         except DataError as error:
             errors += 1
@@ -199,7 +201,7 @@ def read_variants(
             notes.append(error.message)
     if first_error is not None and invalid == "error":
         _refuse(path, first_error, errors, texts, residues, offset)
-    return VariantTable(frame.rename(renamed), variants, notes, renamed)
+    return VariantTable(frame.rename(renamed), variants, notes, renamed.get(column, column), renamed)
 
 
 def _free_names(columns: Sequence[str]) -> dict[str, str]:
@@ -224,10 +226,20 @@ def _refuse(
 ) -> None:
     row, error = first
     others = f" ({count:,} of {len(texts):,} rows are wrong)" if count > 1 else ""
-    hint = _offset_hint([text for text in texts if text], residues, offset) or error.hint
+    hint = _offset_hint([text for text in texts if text], residues, offset)
+    hint = hint or _own_hint(texts[row - 1], residues, offset)
     if len(texts) > 1 and 2 * count <= len(texts):
         hint = f"correct the row; or --invalid drop leaves such rows without a score, {count:,} here"
     raise DataError(f"{path}, row {row}: {error.message}{others}", hint=hint)
+
+
+def _own_hint(text: str | None, residues: str, offset: int) -> str | None:
+    """Give the hint for one wrong row, with the offset that fits it."""
+    try:
+        parse_variant(text, residues, offset=offset)
+    except DataError as error:
+        return error.hint
+    return None
 
 
 def _offset_hint(texts: Sequence[str], residues: str, offset: int) -> str | None:
@@ -258,6 +270,17 @@ def _read_frame(path: Path, *, as_text: bool) -> pl.DataFrame:
     rows = list(table.rows(table.header))
     texts = {name: [row[name] or None for row in rows] for name in table.header}
     frame = pl.DataFrame(texts, schema=dict.fromkeys(table.header, pl.String))
-    if as_text:
-        return frame
-    return pl.read_csv(io.StringIO(frame.write_csv()), infer_schema_length=None)
+    return frame if as_text else frame.select(map(_typed, frame.iter_columns()))
+
+
+def _typed(texts: pl.Series) -> pl.Series:
+    """Turn texts into numbers where all are numbers and none would read differently afterwards."""
+    if texts.null_count() == len(texts):
+        return texts
+    whole = texts.cast(pl.Int64, strict=False)
+    if whole.cast(pl.String).equals(texts):
+        return whole
+    numbers = texts.cast(pl.Float64, strict=False)
+    # zeros in front, or more digits than a float holds: a code or a mask, not a number
+    is_code = texts.str.contains(r"^[+-]?(0[0-9]|[0-9]{16})").any()
+    return texts if is_code or numbers.null_count() > texts.null_count() else numbers

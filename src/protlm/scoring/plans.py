@@ -40,6 +40,8 @@ class Terms:
     """Token id of the new residue."""
     wild_type: np.ndarray
     """Token id of the old residue."""
+    masked_context: np.ndarray
+    """Which context it reads, where something in that is masked; else -1."""
     num_variants: int
 
     def scores(self, reads: np.ndarray) -> np.ndarray:
@@ -52,6 +54,12 @@ class Terms:
         """
         differences = reads[self.row, self.mutant].astype(np.float64) - reads[self.row, self.wild_type]
         return np.bincount(self.variant, weights=differences, minlength=self.num_variants)
+
+    @property
+    def num_masked_contexts(self) -> np.ndarray:
+        """How many distinct masked contexts the score of each variant rests on, int64."""
+        pairs = np.stack([self.variant, self.masked_context], axis=1)[self.masked_context >= 0]
+        return np.bincount(np.unique(pairs, axis=0)[:, 0], minlength=self.num_variants)
 
 
 class Plan(Protocol):
@@ -91,7 +99,7 @@ class WildtypeMarginal:
             The model's.
         """
         context = contexts.context(base)
-        return _terms(variants, layout, lambda index: contexts.read(context, chain, index))
+        return _terms(variants, layout, lambda index: (contexts.read(context, chain, index), -1))
 
 
 class MaskedMarginal:
@@ -125,9 +133,9 @@ class MaskedMarginal:
             The model's.
         """
 
-        def read(index: int) -> int:
+        def read(index: int) -> tuple[int, int]:
             context = contexts.context(base, [(chain, index, MASK)])
-            return contexts.read(context, chain, index)
+            return contexts.read(context, chain, index), context
 
         return _terms(variants, layout, read)
 
@@ -136,22 +144,22 @@ def _terms(variants: Sequence[Variant], layout: TokenLayout, read: "ReadSite") -
     entries = [
         (
             number,
-            read(mutation.index),
+            *read(mutation.index),
             layout.ids[mutation.mutant],
             layout.residue_ids[ord(mutation.wild_type)],
         )
         for number, variant in enumerate(variants)
         for mutation in variant.mutations
     ]
-    columns = np.array(entries, dtype=np.int64).reshape(-1, 4)
-    return Terms(columns[:, 0], columns[:, 1], columns[:, 2], columns[:, 3], len(variants))
+    variant, row, masked_context, mutant, wild_type = np.array(entries, dtype=np.int64).reshape(-1, 5).T
+    return Terms(variant, row, mutant, wild_type, masked_context, len(variants))
 
 
 class ReadSite(Protocol):
-    """Gives the result row of a site."""
+    """Gives the result row of a site, and which masked context it reads."""
 
-    def __call__(self, index: int, /) -> int:
-        """Give the row for a 0-based residue index."""
+    def __call__(self, index: int, /) -> tuple[int, int]:
+        """Give the row for a 0-based residue index, and the context, -1 where nothing in it is masked."""
         ...
 
 

@@ -9,7 +9,7 @@ import itertools
 import math
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from accelerate import Accelerator
@@ -37,14 +37,14 @@ class TrainingConfig(BaseConfig):
     micro_tokens: int | None = Field(default=None, ge=1)
     """Tokens per forward pass; a step is cut into as many as needed. `null` is the whole step."""
     optimizer: OptimizerConfig = OptimizerConfig()
-    precision: str = Field(default="float32", pattern="^(float32|bfloat16)$")
+    precision: Literal["float32", "bfloat16"] = "float32"
     """``bfloat16`` is mixed precision: weights stay in float32."""
     eval_every: int = Field(default=200, ge=1)
     """Steps between evaluations."""
     save_every: int = Field(default=500, ge=1)
     """Steps between checkpoints, from which an interrupted Run resumes."""
     log_every: int = Field(default=10, ge=1)
-    keep: str = Field(default="best", pattern="^(best|last)$")
+    keep: Literal["best", "last"] = "best"
     """Which weights the Run ends with: lowest evaluation loss, or the last step."""
     tensorboard: bool = True
     """Also write TensorBoard events."""

@@ -1,6 +1,7 @@
 """Stopping between two steps when Ctrl-C or a cluster's SIGTERM asks for it."""
 
 import signal
+import sys
 import threading
 from types import FrameType, TracebackType
 from typing import Self
@@ -34,3 +35,4 @@ class StopRequest:
         if self.is_asked:
             raise KeyboardInterrupt
         self.is_asked = True
+        sys.stderr.write("stopping after this step and saving; a second time stops at once, unsaved\n")

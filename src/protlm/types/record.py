@@ -1,5 +1,7 @@
 """A Record: one or more chains with their per-residue tracks. Frozen and torch-free."""
 
+import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -9,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from protlm.errors import DataError
+from protlm.types.alphabet import STANDARD, UNUSUAL
 
 TRACK_DTYPES: Mapping[str, np.dtype] = MappingProxyType(
     {
@@ -19,6 +22,9 @@ TRACK_DTYPES: Mapping[str, np.dtype] = MappingProxyType(
     }
 )
 """The per-residue tracks and how they are stored; 0 always means not known."""
+
+_RESIDUES = re.compile(f"[{STANDARD}{UNUSUAL}]+")
+_OTHER_LETTER = re.compile(f"[^{STANDARD}{UNUSUAL}]")
 
 
 class Role(IntEnum):
@@ -40,7 +46,7 @@ class Chain:
     Raises
     ------
     DataError
-        If a track is not known or not as long as the residues.
+        If a letter is no residue, or a track is not known or not as long as the residues.
 
     Examples
     --------
@@ -64,6 +70,13 @@ class Chain:
     def __post_init__(self) -> None:
         if not self.residues:
             raise DataError("a chain has no residues", hint="leave it out of its record")
+        if not _RESIDUES.fullmatch(self.residues):
+            place = next(_OTHER_LETTER.finditer(self.residues)).start()
+            raise DataError(
+                f"{self.residues[place]!r} at position {place + 1} of a chain is no residue letter "
+                f"(expected {STANDARD} or {UNUSUAL})",
+                hint="protlm.types.alphabet.clean_residues makes plain residues of text",
+            )
         for name, values in self.tracks.items():
             if name not in TRACK_DTYPES:
                 raise DataError(f"unknown track '{name}'", hint=f"known: {', '.join(TRACK_DTYPES)}")
@@ -90,6 +103,27 @@ class Record:
     def __post_init__(self) -> None:
         if not self.chains:
             raise DataError(f"record '{self.id}' has no chains", hint="a record needs at least one")
+
+    @property
+    def chain_names(self) -> tuple[str, ...]:
+        """Name of each chain in tables, all different: its role, or its place in the record.
+
+        Examples
+        --------
+        >>> Record("a", (Chain("EV", role=Role.HEAVY), Chain("DI", role=Role.LIGHT), Chain("MK"))).chain_names
+        ('heavy', 'light', 'chain3')
+        >>> Record("a", (Chain("EV", role=Role.HEAVY), Chain("QV", role=Role.HEAVY))).chain_names
+        ('heavy1', 'heavy2')
+        """
+        total, seen, names = Counter(chain.role for chain in self.chains), Counter[Role](), []
+        for number, chain in enumerate(self.chains, 1):
+            role = chain.role
+            seen[role] += 1
+            if role is Role.OTHER:
+                names.append(f"chain{number}")
+            else:
+                names.append(role.name.lower() + (str(seen[role]) if total[role] > 1 else ""))
+        return tuple(names)
 
     def __len__(self) -> int:
         return sum(len(chain) for chain in self.chains)

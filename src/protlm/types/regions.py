@@ -45,8 +45,6 @@ class Mutated(IntEnum):
 REGIONS = tuple(region for region in Region if region is not Region.NONE)
 """The seven regions in order along the chain."""
 
-FRAMEWORKS = (Region.FR1, Region.FR2, Region.FR3, Region.FR4)
-
 IMGT_RANGES = {
     Region.FR1: (1, 26),
     Region.CDR1: (27, 38),

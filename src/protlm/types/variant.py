@@ -69,7 +69,9 @@ class Variant:
         return "".join(residues)
 
 
-def parse_variant(text: str | None, wild_type: str, *, offset: int = 0) -> Variant:
+def parse_variant(
+    text: str | None, wild_type: str, *, offset: int = 0, propose_offset: bool = True
+) -> Variant:
     """Read a variant such as ``"A42G:K50R"`` and check it against the wild type.
 
     Letter case and white space around a substitution do not matter. A substitution by the same
@@ -83,6 +85,9 @@ def parse_variant(text: str | None, wild_type: str, *, offset: int = 0) -> Varia
         The reference sequence.
     offset
         Subtracted from each printed position to give the 1-based position in `wild_type`.
+    propose_offset
+        Whether the error for a wrong letter or position searches for the offset that fits, which costs
+        far more than the parsing; a reader of many variants does so once for all.
 
     Raises
     ------
@@ -106,7 +111,7 @@ def parse_variant(text: str | None, wild_type: str, *, offset: int = 0) -> Varia
             raise DataError(f"cannot read {part!r} in variant {text!r}", hint=_form_hint(part.strip()))
         wild, printed, mutant = match[1].upper(), int(match[2]), match[3].upper()
         mutant = wild if mutant == "=" else mutant
-        index = _check_site(text, wild, printed, wild_type, offset)
+        index = _check_site(text, wild, printed, wild_type, offset, propose_offset)
         if mutant not in STANDARD:
             kind = "a stop" if mutant == "*" else "not one of the twenty amino acids"
             raise DataError(
@@ -122,6 +127,7 @@ def parse_variant(text: str | None, wild_type: str, *, offset: int = 0) -> Varia
 
 
 _DROP = "--invalid drop leaves such rows without a score"
+_OTHER_WILD_TYPE = f"does it belong to this wild type? --offset N is subtracted from each position; {_DROP}"
 
 
 def _form_hint(part: str) -> str:
@@ -138,20 +144,20 @@ def _form_hint(part: str) -> str:
     return f"write it as {letters[0]}{match[2]}{letters[1]}: {expected}"
 
 
-def _check_site(text: str, wild: str, printed: int, wild_type: str, offset: int) -> int:
+def _check_site(text: str, wild: str, printed: int, wild_type: str, offset: int, propose_offset: bool) -> int:
     index = printed - offset - 1
     if not 0 <= index < len(wild_type):
         first, last = 1 + offset, len(wild_type) + offset
         raise DataError(
             f"variant {text!r} names position {printed}, but positions run from {first} to {last} "
             f"(wild type of {len(wild_type)} residues, offset {offset})",
-            hint=_offset_hint(text, wild_type, offset),
+            hint=_offset_hint(text, wild_type, offset) if propose_offset else _OTHER_WILD_TYPE,
         )
     if wild_type[index] != wild:
         raise DataError(
             f"variant {text!r} says position {printed} is {wild}, but the wild type has {wild_type[index]} "
             f"there (1-based, offset {offset})",
-            hint=_offset_hint(text, wild_type, offset),
+            hint=_offset_hint(text, wild_type, offset) if propose_offset else _OTHER_WILD_TYPE,
         )
     if wild not in STANDARD:
         raise DataError(
@@ -165,7 +171,7 @@ def _offset_hint(text: str, wild_type: str, offset: int) -> str:
     fits = [each for each in fitting_offsets([text], wild_type) if each != offset]
     if 1 <= len(fits) <= 3:
         return "with --offset " + " or ".join(map(str, fits)) + " the letters of this variant agree"
-    return f"does it belong to this wild type? --offset N is subtracted from each position; {_DROP}"
+    return _OTHER_WILD_TYPE
 
 
 def fitting_offsets(texts: Iterable[str], wild_type: str) -> list[int]:

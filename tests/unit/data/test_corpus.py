@@ -1,4 +1,7 @@
+import hashlib
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -110,10 +113,9 @@ def test_columns_and_lengths_are_those_of_the_records(corpus, records):
     assert set(corpus.track_names) == set(TRACKS)
 
 
-def test_roles_and_chain_rows_follow_the_rows_asked_for(corpus, records):
+def test_chain_rows_follow_the_rows_asked_for(corpus, records):
     rows = np.array([31, 3, 3, 48, 0])
     chains = [chain for row in rows for chain in records[row].chains]
-    assert corpus.roles(rows).tolist() == [int(chain.role) for chain in chains]
     residues = corpus.chain_column("residues").to_pylist()
     assert [residues[row] for row in corpus.chain_rows(rows)] == [chain.residues for chain in chains]
 
@@ -131,6 +133,51 @@ def test_gather_equals_flattened_records_in_random_orders(corpus, records):
     random = np.random.default_rng(0)
     for _ in range(10):
         assert_gathers(corpus, records, random.integers(0, 50, int(random.integers(1, 80))).tolist())
+
+
+def test_the_digest_is_of_the_records_in_any_order(records, tmp_path):
+    corpus = write_corpus(tmp_path / "corpus", records)
+    assert corpus.digest == write_corpus(tmp_path / "again", records[::-1]).digest
+    others = {
+        "one fewer": records[:-1],
+        "one twice": [*records, records[0]],
+        "another id": [replace(records[0], id="else"), *records[1:]],
+        "other residues": [replace(records[0], chains=(Chain("W"),)), *records[1:]],
+        "none": [],
+    }
+    digests = {write_corpus(tmp_path / name, kept).digest for name, kept in others.items()}
+    assert len(digests | {corpus.digest}) == len(others) + 1
+
+
+def test_a_table_is_written_when_it_holds_much_text_but_not_in_tiny_batches(tmp_path, monkeypatch):
+    monkeypatch.setattr(corpus_module, "_BATCH_BYTES", 1000)
+    monkeypatch.setattr(corpus_module, "_BATCH_ROWS_LEAST", 4)
+    random = np.random.default_rng(0)
+    short = [Record(f"s{n}", (Chain(random_residues(random, 30)),)) for n in range(100)]
+    long = [Record(f"l{n}", (Chain(random_residues(random, 600)),)) for n in range(20)]
+    column = write_corpus(tmp_path / "corpus", [*short, *long]).chain_column("residues")
+    sizes = [len(chunk) for chunk in column.chunks]
+    assert sizes[0] == 22  # of 30 residues and a digest of 16 bytes each
+    assert sizes[-3:-1] == [4, 4]
+
+
+def test_64_bits_of_a_chain_do_not_identify_it(monkeypatch, tmp_path):
+    """A digest of which the first 8 bytes are always the same."""
+
+    class Colliding:
+        def __init__(self, *, digest_size):
+            assert digest_size == 16
+            self.real = hashlib.blake2b(digest_size=8)
+            self.update = self.real.update
+
+        def digest(self):
+            return bytes(8) + self.real.digest()
+
+    monkeypatch.setattr(corpus_module, "hashlib", SimpleNamespace(blake2b=Colliding))
+    records = [Record("a", (Chain("ACD"),)), Record("b", (Chain("EF"),))]
+    corpus = write_corpus(tmp_path / "corpus", records)
+    assert [corpus.record(row).chains[0].residues for row in range(2)] == ["ACD", "EF"]
+    assert {len(value) for value in corpus.chain_column("hash").to_pylist()} == {16}
 
 
 def test_gather_of_nothing_is_empty(corpus):
@@ -233,6 +280,23 @@ class TestWriting:
         with pytest.raises(DataError, match="exists and is not a corpus"):
             write_corpus(tmp_path, make_records(3), force=True)
         assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+    def test_what_the_user_keeps_where_the_corpus_is_written_first_is_not_removed(self, tmp_path):
+        part = tmp_path / "corpus.part"
+        part.mkdir()
+        (part / "thesis.txt").write_text("mine")
+        with pytest.raises(DataError, match=r"corpus\.part.* is not an unfinished corpus\n"):
+            write_corpus(tmp_path / "corpus", make_records(3))
+        assert (part / "thesis.txt").read_text() == "mine"
+        (tmp_path / "other.part").write_text("mine too")
+        with pytest.raises(DataError, match="is not an unfinished corpus"):
+            write_corpus(tmp_path / "other", make_records(3))
+
+    def test_what_a_killed_process_left_is_replaced(self, tmp_path):
+        CorpusWriter(tmp_path / "corpus").add(make_records(1)[0])
+        assert (tmp_path / "corpus.part").exists()
+        assert len(write_corpus(tmp_path / "corpus", make_records(3))) == 3
+        assert not (tmp_path / "corpus.part").exists()
 
     def test_a_failure_leaves_nothing_behind(self, tmp_path):
         def failing():

@@ -138,3 +138,16 @@ def test_the_default_group_is_v_gene_and_cdr3():
     assert record.group == "IGHV3-66|SRWGGDGFYAMDY"
     (record,), _ = run([Record("a", (chain,), group="donor 1")])
     assert record.group == "donor 1"
+
+
+def test_without_a_v_gene_the_default_group_is_locus_and_cdr3_of_the_heavy_chain():
+    records = [single("a", VH), single("b", "G" + VH), pair("c", VH, VL), pair("d", VL, VH), single("e", VL)]
+    light_first = Record("f", (Chain(VL), Chain(VH)))
+    kept, _ = run([*records, light_first, single("g", "M" * 80)])
+    heavy, light = "H|SRWGGDGFYAMDY", "K|QQHYTTPPT"
+    assert [record.group for record in kept] == [heavy, heavy, heavy, heavy, light, heavy, ""]
+
+
+def test_a_v_gene_of_any_chain_goes_before_a_locus():
+    record = Record("a", (Chain(VH), Chain(VL, v_call="IGKV1-39*01")))
+    assert run([record])[0][0].group == "IGKV1-39|QQHYTTPPT"

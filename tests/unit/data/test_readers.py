@@ -389,12 +389,21 @@ def test_mask_columns_become_tracks(write):
 
 
 def test_a_mask_follows_the_residues_where_a_stop_or_gaps_are_removed(write):
-    path = write("x.csv", "sequence,nongermline_mask_aa\nM-kT*,01011\nMK-T,011\n")
+    header = "sequence,gene_segment_mask_aa,nongermline_mask_aa"
+    path = write("x.csv", f"{header}\nM-kT*,VVVVV,01011\nMK-T,VVV,011\n")
     records, _ = read(path, policy=InputPolicy(gaps="remove"))
     assert records[0].chains[0].residues == "MKT"
     for record, digits in zip(records, ["001", "011"], strict=True):
         mutated = record.chains[0].tracks["mutated"] == Mutated.MUTATED
         assert np.array_equal(mutated, [digit == "1" for digit in digits])
+
+
+@pytest.mark.parametrize("header", ["sequence", "sequence,gene_segment_mask_aa"])
+def test_mutations_are_left_out_where_no_segments_tell_which_residues_are_n(write, header):
+    row = "MKT" + "," * header.count(",")
+    (record,), report = read(write("x.csv", f"{header},nongermline_mask_aa\n{row},011\n"))
+    assert "mutated" not in record.chains[0].tracks
+    assert any("'nongermline_mask_aa' left out" in line for line in report.lines())
 
 
 @pytest.mark.parametrize(

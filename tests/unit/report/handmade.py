@@ -102,7 +102,7 @@ def comparison_table(first: str, second: str, *, p_adjusted: float = 0.003) -> p
                 "difference_low": 0.05,
                 "difference_high": 0.16,
                 "p_value": p_adjusted / 7,
-                "n_records": 12,
+                "n_groups": 12,
                 "p_adjusted": p_adjusted,
                 "stars": "**",
             }

@@ -194,6 +194,13 @@ def test_scan_leaves_out_and_counts_what_is_no_scored_single_substitution():
     assert np.isnan(scan.means[1])
 
 
+def test_scan_reads_the_column_that_it_is_told():
+    table = pl.DataFrame({"mutant": ["A1C", "K2E"], "change": ["A1D", "K2D"], "score": [1.0, 2.0]})
+    scan = substitution_scan(table, "AK", column="change")
+    assert scan.scores[ORDER.index("D")].tolist() == [1.0, 2.0]
+    assert np.isnan(scan.scores[ORDER.index("C")]).all()
+
+
 def test_scan_finds_variants_under_an_unusual_name():
     table = pl.DataFrame({"id": ["x", "y"], "change": ["A1C", "K2E"], "score": [1.0, 2.0]})
     assert substitution_scan(table, "AK").means.tolist() == [1.0, 2.0]

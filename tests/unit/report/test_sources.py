@@ -32,6 +32,27 @@ def test_text_tables_come_with_their_provenance(tmp_path, name):
     assert score.facts == provenance()
 
 
+def test_a_text_table_with_a_mask_column_is_read_as_the_text_it_is(tmp_path):
+    path = write_scan(tmp_path / "scan.csv")
+    frame = pl.read_csv(path, infer_schema=False).with_columns(
+        mask=pl.lit("0" + "1" * 119), code=pl.lit("007")
+    )
+    frame.write_csv(path)
+    (score,) = read_sources([path]).scores
+    assert score.frame.equals(frame)
+
+
+def test_the_column_of_the_variants_comes_from_the_provenance(tmp_path):
+    (score,) = read_sources([write_scan(tmp_path / "old.csv")]).scores
+    assert score.mutant_column is None
+    facts = provenance() | {"mutant_column": "mutant"}
+    (score,) = read_sources([write_scan(tmp_path / "new.csv", facts)]).scores
+    assert score.mutant_column == "mutant"
+    path = write_scan(tmp_path / "cut.csv", provenance() | {"mutant_column": "change"})
+    with pytest.raises(DataError, match="no column 'change'"):
+        read_sources([path])
+
+
 def test_parquet_holds_its_provenance(tmp_path):
     (score,) = read_sources([write_parquet_scan(tmp_path / "scan.parquet", provenance())]).scores
     assert score.facts == provenance()

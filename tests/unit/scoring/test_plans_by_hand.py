@@ -20,7 +20,7 @@ import pytest
 
 from fixtures.builders import as_record
 from fixtures.table_model import Coupling
-from protlm.scoring.plans import plans
+from protlm.scoring.plans import Terms, plans
 from protlm.scoring.variants import score_variants
 from protlm.types.variant import all_single_substitutions, parse_variant
 
@@ -185,3 +185,10 @@ def test_scores_are_differences_of_natural_log_probabilities(table_model):
     """Logits ln 3 for A and 0 for the other 32: p(A) = 3/35, p(G) = 1/35, so A1G = ln(1/3)."""
     model = table_model(masked={(0, 0): {"A": float(np.log(3.0))}})
     assert score(model, "masked_marginal", "A1G").scores == pytest.approx([np.log(1 / 3)], abs=1e-6)
+
+
+def test_a_context_that_two_terms_of_a_variant_share_counts_once():
+    variant, context = np.array([0, 0, 1, 1, 3]), np.array([5, 5, 5, 6, -1])
+    nothing = np.zeros(5, dtype=np.int64)
+    terms = Terms(variant, nothing, nothing, nothing, context, num_variants=4)
+    assert terms.num_masked_contexts.tolist() == [1, 2, 0, 0]

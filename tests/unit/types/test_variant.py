@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protlm.errors import DataError
+from protlm.types import variant as variant_module
 from protlm.types.alphabet import STANDARD
 from protlm.types.variant import (
     Mutation,
@@ -101,6 +102,14 @@ def test_a_proposed_offset_mends_the_case():
     with pytest.raises(DataError, match="--offset 23"):
         parse_variant("H24E", WILD_TYPE)
     assert parse_variant("H24E", WILD_TYPE, offset=23).label(offset=23) == "H24E"
+
+
+def test_the_offset_is_not_searched_for_where_that_is_not_asked_for(monkeypatch):
+    monkeypatch.setattr(variant_module, "fitting_offsets", None)
+    for text in ("H24E", "H2A"):
+        with pytest.raises(DataError) as caught:
+            parse_variant(text, WILD_TYPE, propose_offset=False)
+        assert "does it belong to this wild type" in caught.value.hint
 
 
 def test_a_site_that_is_none_of_the_twenty_has_no_score():

@@ -126,7 +126,7 @@ def _chain(row: Mapping[str, Any], columns: ChainColumns, policy: InputPolicy, c
         role=columns.role,
         v_call=_gene_call(row, columns.v_call),
         j_call=_gene_call(row, columns.j_call),
-        tracks=_mask_tracks(row, columns, text, len(residues)),
+        tracks=_mask_tracks(row, columns, text, len(residues), counts),
     )
 
 
@@ -138,7 +138,7 @@ def _gene_call(row: Mapping[str, Any], column: str | None) -> str:
 
 
 def _mask_tracks(
-    row: Mapping[str, Any], columns: ChainColumns, text: str, length: int
+    row: Mapping[str, Any], columns: ChainColumns, text: str, length: int, counts: Counter[str]
 ) -> dict[str, np.ndarray]:
     """Read abstar's per-residue strings: gene segments as VNDJ, non-germline as 0 and 1."""
     tracks: dict[str, np.ndarray] = {}
@@ -148,7 +148,9 @@ def _mask_tracks(
         mutated = _codes(nongermline, _MUTATED_CODES, columns.nongermline, text, length)
         if "segment" in tracks:  # a non-templated residue has no germline to differ from
             mutated[tracks["segment"] == Segment.N] = Mutated.NONE
-        tracks["mutated"] = mutated
+            tracks["mutated"] = mutated
+        else:
+            counts[f"'{columns.nongermline}' left out, as no gene segments tell which residues are N"] += 1
     return tracks
 
 

@@ -12,7 +12,7 @@ from protlm.report.figures.style import QUIET, axis, dress, model_colours, plain
 
 COLUMNS = (
     *("first", "second", "chain", "region", "residues", "metric", "first_value", "second_value"),
-    *("difference", "difference_low", "difference_high", "p_adjusted", "stars", "n_records"),
+    *("difference", "difference_low", "difference_high", "p_adjusted", "stars", "n_groups"),
 )
 METRICS = {
     "accuracy": "difference in accuracy (first better →)",
@@ -76,7 +76,7 @@ class Comparison:
             customdata=[
                 f"{row['region']}: {row['first_value']:.4f} − {row['second_value']:.4f} = "
                 f"{row['difference']:+.4f} [{row['difference_low']:+.4f}, {row['difference_high']:+.4f}], "
-                f"{row['n_records']:,} records"
+                f"{row['n_groups']:,} groups"
                 for row in part.iter_rows(named=True)
             ],
             hovertemplate="%{customdata}<extra></extra>",

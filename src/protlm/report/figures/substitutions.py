@@ -226,7 +226,9 @@ class SubstitutionScan:
             figure.add_hline(y=float(row) - 0.5, line={"color": QUIET, "width": 1}, yref="y")
 
 
-def substitution_scan(frame: pl.DataFrame, wild_type: str, offset: int = 0) -> SubstitutionScan | None:
+def substitution_scan(
+    frame: pl.DataFrame, wild_type: str, offset: int = 0, *, column: str | None = None
+) -> SubstitutionScan | None:
     """Arrange the single substitutions of a score table by position and amino acid.
 
     Parameters
@@ -238,6 +240,8 @@ def substitution_scan(frame: pl.DataFrame, wild_type: str, offset: int = 0) -> S
         Residues of the reference.
     offset
         Subtracted from each printed position to give the 1-based one.
+    column
+        Which column holds the variants; where not said, the first usual name or the first that does.
 
     Returns
     -------
@@ -259,7 +263,7 @@ def substitution_scan(frame: pl.DataFrame, wild_type: str, offset: int = 0) -> S
     scored = scored.filter(pl.col("score").is_not_null())
     if scored.is_empty():
         return None
-    column = _variant_column(scored, wild_type, offset)
+    column = column or _variant_column(scored, wild_type, offset)
     sums, counts = (np.zeros((len(ORDER), len(wild_type))) for _ in range(2))
     tracks = {name: [""] * len(wild_type) for name in ("imgt_position", "region") if name in scored.columns}
     for row in scored.select(column, "score", *tracks).iter_rows(named=True):
