@@ -67,9 +67,9 @@ class StepSampler:
     """Gives the records of each optimiser step, epoch after epoch, without end and without state.
 
     Records are ordered by a hash of their content key, the seed and the epoch; pools of many steps
-    are sorted by length and cut into steps of nearly equal tokens; the steps of a pool are put in random order. The
-    records of a step therefore differ little in length, and nothing depends on the order of the
-    input.
+    are sorted by length and cut into steps of nearly equal tokens; the steps of the epoch are put in
+    random order. The records of a step therefore differ little in length, and nothing depends on the
+    order of the input.
     """
 
     lengths: np.ndarray

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import protlm.data.arrow_tables as arrow_module
 import protlm.data.corpus as corpus_module
 from fixtures.builders import random_residues
 from protlm.data.corpus import Corpus, CorpusWriter, is_corpus, names_corpus, write_corpus
@@ -68,7 +69,7 @@ def assert_gathers(corpus, records, rows):
 @pytest.fixture(params=[None, 7], ids=["one Arrow batch", "Arrow batches of 7 rows"])
 def batch_rows(request, monkeypatch):
     if request.param is not None:
-        monkeypatch.setattr(corpus_module, "_BATCH_ROWS", request.param)
+        monkeypatch.setattr(arrow_module, "_BATCH_ROWS", request.param)
 
 
 @pytest.fixture
@@ -82,7 +83,7 @@ def corpus(batch_rows, records, tmp_path):
 
 
 def test_the_small_batches_of_these_tests_are_really_several(records, tmp_path, monkeypatch):
-    monkeypatch.setattr(corpus_module, "_BATCH_ROWS", 7)
+    monkeypatch.setattr(arrow_module, "_BATCH_ROWS", 7)
     corpus = write_corpus(tmp_path / "corpus", records)
     assert corpus.chain_column("residues").num_chunks > 5
     assert [len(chunk) for chunk in corpus.chain_column("locus").chunks][:-1] == [7] * (
@@ -150,8 +151,8 @@ def test_the_digest_is_of_the_records_in_any_order(records, tmp_path):
 
 
 def test_a_table_is_written_when_it_holds_much_text_but_not_in_tiny_batches(tmp_path, monkeypatch):
-    monkeypatch.setattr(corpus_module, "_BATCH_BYTES", 1000)
-    monkeypatch.setattr(corpus_module, "_BATCH_ROWS_LEAST", 4)
+    monkeypatch.setattr(arrow_module, "_BATCH_BYTES", 1000)
+    monkeypatch.setattr(arrow_module, "_BATCH_ROWS_LEAST", 4)
     random = np.random.default_rng(0)
     short = [Record(f"s{n}", (Chain(random_residues(random, 30)),)) for n in range(100)]
     long = [Record(f"l{n}", (Chain(random_residues(random, 600)),)) for n in range(20)]
