@@ -47,7 +47,7 @@ SIZES = {
         records=600, steps=60, step_tokens=2048, hidden_size=64, num_layers=2, num_heads=4, eval_records=12
     ),
     "full": DemoSize(
-        records=4000, steps=450, step_tokens=4096, hidden_size=96, num_layers=4, num_heads=4, eval_records=40
+        records=4000, steps=600, step_tokens=4096, hidden_size=96, num_layers=4, num_heads=4, eval_records=40
     ),
 }
 
