@@ -107,9 +107,9 @@ def _memory(source: Path, how_many: int, max_tokens: int) -> float:
 def _print_memory(source: Path, how_many: int, max_tokens: int) -> None:
     records, model = read(source, how_many), esm2_8m()
     embed_records(model, records[:2], max_tokens=256)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    resident = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     embed_records(model, records, max_tokens=max_tokens)
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3 - resident / 1e6)
 
 
 if __name__ == "__main__":
