@@ -24,7 +24,7 @@ from protlm.models.embed import embed_records
 from protlm.models.language_model import LanguageModel
 from protlm.types.record import Record
 
-SLICES = 10
+SLICES = 3
 """The proteins are dealt out to this many slices; each is timed all ways before the next."""
 
 LONGEST = 1022
