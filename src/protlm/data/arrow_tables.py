@@ -82,6 +82,7 @@ class MappedTable:
         except (pa.ArrowInvalid, OSError) as error:
             raise DataError(f"cannot read {path}: {error}", hint="make the corpus again") from error
         self.num_rows = self._table.num_rows
+        self.names = tuple(self._table.column_names)
         self._views: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
         self._lists: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         lengths = [len(chunk) for chunk in self._table.column(0).chunks]

@@ -23,7 +23,8 @@ from protlm.data.hashing import combine
 from protlm.errors import DataError
 from protlm.types.record import TRACK_DTYPES, Chain, Record, Role
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""2 added the D call and the tracks `germline` and `weight`; corpora of format 1 are read without them."""
 _DIGEST_BYTES = 16
 
 _CHAIN_SCHEMA = pa.schema(
@@ -32,6 +33,7 @@ _CHAIN_SCHEMA = pa.schema(
         ("residues", pa.large_string()),
         ("locus", pa.string()),
         ("v_call", pa.string()),
+        ("d_call", pa.string()),
         ("j_call", pa.string()),
         *[(name, pa.large_binary()) for name in TRACK_DTYPES],
     ]
@@ -152,7 +154,7 @@ class CorpusWriter:
             for name, dtype in TRACK_DTYPES.items()
         }
         digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
-        for text in (chain.residues, chain.locus, chain.v_call, chain.j_call):
+        for text in (chain.residues, chain.locus, chain.v_call, chain.d_call, chain.j_call):
             digest.update(text.encode() + b"\x1f")
         for values in tracks.values():
             digest.update(values + b"\x1f")
@@ -166,6 +168,7 @@ class CorpusWriter:
                     "residues": chain.residues,
                     "locus": chain.locus,
                     "v_call": chain.v_call,
+                    "d_call": chain.d_call,
                     "j_call": chain.j_call,
                     **tracks,
                 }
@@ -246,7 +249,8 @@ class Corpus:
     @cached_property
     def track_names(self) -> tuple[str, ...]:
         """Tracks that at least one chain has."""
-        return tuple(name for name in TRACK_DTYPES if int(self._chains.lengths(name).sum()) > 0)
+        present = [name for name in TRACK_DTYPES if name in self._chains.names]
+        return tuple(name for name in present if int(self._chains.lengths(name).sum()) > 0)
 
     def gather(self, rows: np.ndarray) -> FlatRecords:
         """Lay the named records end to end, without a Python object per record.
@@ -302,7 +306,7 @@ class Corpus:
         Parameters
         ----------
         name
-            ``residues``, ``locus``, ``v_call`` or ``j_call``.
+            ``residues``, ``locus``, ``v_call``, ``d_call`` or ``j_call``.
         """
         return self._chains.column(name)
 
@@ -331,13 +335,14 @@ class Corpus:
         tracks = {
             name: np.frombuffer(values[name], dtype=dtype)
             for name, dtype in TRACK_DTYPES.items()
-            if values[name]
+            if values.get(name)
         }
         return Chain(
             values["residues"],
             role=role,
             locus=values["locus"],
             v_call=values["v_call"],
+            d_call=values.get("d_call", ""),
             j_call=values["j_call"],
             tracks=tracks,
         )

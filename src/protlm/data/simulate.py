@@ -201,15 +201,18 @@ def _chain(
     locus = v.gene_type[2]
     rearrangement = _rearrange(rng, v, d, j)
     residues = _mutate(rng, rearrangement, rate)
-    changed = residues != _residues(rearrangement.bases)
+    unmutated = _residues(rearrangement.bases)
+    changed = residues != unmutated
     origin = _segments(rearrangement.origins)
     mutated = np.where(changed, Mutated.MUTATED, Mutated.GERMLINE).astype(np.uint8)
     mutated[origin == Segment.N] = Mutated.NONE  # a non-templated residue has no germline to differ from
-    tracks = {"segment": origin.astype(np.uint8), "mutated": mutated}
+    germline = np.where(origin == Segment.N, np.uint8(0), unmutated)
+    tracks = {"segment": origin.astype(np.uint8), "mutated": mutated, "germline": germline}
     letters = residues.tobytes().decode()
     role = Role.HEAVY if locus == "H" else Role.LIGHT
     cysteine, end = rearrangement.anchors
-    return Chain(letters, role, locus, v.allele, j.allele, tracks), letters[cysteine + 1 : end]
+    calls = {"v_call": v.allele, "d_call": "" if d is None else d.allele, "j_call": j.allele}
+    return Chain(letters, role, locus, **calls, tracks=tracks), letters[cysteine + 1 : end]
 
 
 def _mutation_rate(rng: np.random.Generator, mean: float) -> float:
@@ -257,7 +260,8 @@ def simulate_repertoire(
 
     Tracks: `segment` is the segment of most of the codon's nucleotides (of three segments N, or else the
     middle one); `mutated` is NONE where that is N, as an N has no germline, else MUTATED where the residue
-    differs from the unmutated join, and GERMLINE where not. Regions and positions are left to numbering.
+    differs from the unmutated join, and GERMLINE where not; `germline` is the residue of the unmutated join,
+    0 where `segment` is N. Regions and positions are left to numbering.
 
     Parameters
     ----------

@@ -19,9 +19,15 @@ TRACK_DTYPES: Mapping[str, np.dtype] = MappingProxyType(
         "position": np.dtype(np.uint16),
         "segment": np.dtype(np.uint8),
         "mutated": np.dtype(np.uint8),
+        "germline": np.dtype(np.uint8),
+        "weight": np.dtype(np.float32),
     }
 )
-"""The per-residue tracks and how they are stored; 0 always means not known."""
+"""The per-residue tracks and how they are stored; 0 always means not known.
+
+`region`, `segment` and `mutated` hold codes of `protlm.types.regions`, `position` packed labels,
+`germline` the letter (as a byte) that the nearest germline has there, `weight` numbers of the user's own.
+"""
 
 _RESIDUES = re.compile(f"[{STANDARD}{UNUSUAL}]+")
 _OTHER_LETTER = re.compile(f"[^{STANDARD}{UNUSUAL}]")
@@ -33,10 +39,19 @@ class Role(IntEnum):
     OTHER = 0
     HEAVY = 1
     LIGHT = 2
+    ALPHA = 3
+    BETA = 4
+    GAMMA = 5
+    DELTA = 6
 
 
-ROLE_OF_LOCUS = MappingProxyType({"H": Role.HEAVY, "K": Role.LIGHT, "L": Role.LIGHT})
-"""Role of an immunoglobulin chain by its locus letter."""
+ROLE_OF_LOCUS = MappingProxyType(
+    {
+        **{"H": Role.HEAVY, "K": Role.LIGHT, "L": Role.LIGHT},
+        **{"A": Role.ALPHA, "B": Role.BETA, "G": Role.GAMMA, "D": Role.DELTA},
+    }
+)
+"""Role of an immune receptor chain by its locus letter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +78,7 @@ class Chain:
     """Immune receptor locus: H K L (antibody), A B G D (T cell); empty where not known."""
     v_call: str = ""
     """V gene or allele, such as IGHV3-23*01; empty where not known."""
+    d_call: str = ""
     j_call: str = ""
     tracks: Mapping[str, np.ndarray] = field(default_factory=dict, compare=False)
     """One value per residue under each name of `TRACK_DTYPES`."""

@@ -4,6 +4,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import protlm.data.arrow_tables as arrow_module
@@ -232,7 +233,7 @@ def test_the_manifest_counts_what_was_written(corpus, records):
     facts = json.loads((corpus.path / "manifest.json").read_text())
     assert facts["num_records"] == 50
     assert facts["num_residues"] == sum(len(record) for record in records)
-    assert facts["format_version"] == 1
+    assert facts["format_version"] == 2
 
 
 class TestSubsets:
@@ -336,3 +337,16 @@ class TestDamage:
     def test_a_folder_that_is_no_corpus_is_refused(self, tmp_path):
         with pytest.raises(DataError, match=r"is not a corpus folder.*\n.*protlm prepare"):
             Corpus(tmp_path)
+
+
+def test_a_corpus_of_format_1_is_read_without_what_it_lacks(tmp_path):
+    corpus = write_corpus(tmp_path / "new", [Record("a", (Chain("ACD", locus="H"),))])
+    table = pa.ipc.open_file(pa.memory_map(str(corpus.path / "chains.arrow"))).read_all()
+    old = table.drop_columns(["d_call", "germline", "weight"])
+    with pa.OSFile(str(corpus.path / "old.arrow"), "wb") as sink, pa.ipc.new_file(sink, old.schema) as writer:
+        writer.write_table(old)
+    (corpus.path / "old.arrow").replace(corpus.path / "chains.arrow")
+    again = Corpus(corpus.path)
+    assert again.track_names == ()
+    assert again.record(0).chains[0].d_call == ""
+    assert again.gather(np.array([0])).residues.tobytes() == b"ACD"

@@ -92,9 +92,12 @@ def test_records_are_distinct_pairs_of_whole_chains(repertoire):
         for chain in record.chains:
             assert set(chain.residues) <= set("ACDEFGHIKLMNPQRSTVWY")
             assert {name: len(track) for name, track in chain.tracks.items()} == {
-                "segment": len(chain),
-                "mutated": len(chain),
+                name: len(chain) for name in ("segment", "mutated", "germline")
             }
+            segment, mutated, germline = (chain.tracks[name] for name in ("segment", "mutated", "germline"))
+            assert ((germline == 0) == (segment == Segment.N)).all()
+            same = germline == np.frombuffer(chain.residues.encode(), dtype=np.uint8)
+            assert ((mutated == Mutated.GERMLINE) == same).all()
 
 
 def test_segments_lie_in_order_and_only_a_heavy_chain_has_d(repertoire):
