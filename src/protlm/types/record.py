@@ -47,8 +47,13 @@ class Role(IntEnum):
 
 ROLE_OF_LOCUS = MappingProxyType(
     {
-        **{"H": Role.HEAVY, "K": Role.LIGHT, "L": Role.LIGHT},
-        **{"A": Role.ALPHA, "B": Role.BETA, "G": Role.GAMMA, "D": Role.DELTA},
+        "H": Role.HEAVY,
+        "K": Role.LIGHT,
+        "L": Role.LIGHT,
+        "A": Role.ALPHA,
+        "B": Role.BETA,
+        "G": Role.GAMMA,
+        "D": Role.DELTA,
     }
 )
 """Role of an immune receptor chain by its locus letter."""
