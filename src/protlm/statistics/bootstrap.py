@@ -163,12 +163,12 @@ def bootstrap_means(
     with np.errstate(divide="ignore", invalid="ignore"):
         total = stacked.sum(axis=0)
         value = total[:num_columns] / total[num_columns:]
-        drawn = [counts.astype(np.float64) @ stacked for counts in _draws(num_units, num_draws, seed)]
+        drawn = [counts.astype(np.float64) @ stacked for counts in resample_counts(num_units, num_draws, seed)]
         sums = np.concatenate(drawn)
         ratios = sums[:, :num_columns] / sums[:, num_columns:]
     informative = (stacked[:, num_columns:] > 0).sum(axis=0)
     return [
-        _interval(value[column], ratios[:, column], counted[column], informative[column], confidence)
+        percentile_interval(value[column], ratios[:, column], counted[column], informative[column], confidence)
         for column in range(num_columns)
     ]
 
@@ -296,16 +296,29 @@ def bootstrap_metric(
     codes, num_units = _units(lengths[0], clusters)
     value = float(metric(*columns))
     results: list[float] = []
-    for counts in _draws(num_units, num_draws, seed) if num_units > 1 else ():
+    for counts in resample_counts(num_units, num_draws, seed) if num_units > 1 else ():
         for row in counts:
             picked = np.repeat(np.arange(lengths[0]), row[codes])
             results.append(float(metric(*(column[picked] for column in columns))))
-    return _interval(value, np.array(results), lengths[0], num_units, confidence)
+    return percentile_interval(value, np.array(results), lengths[0], num_units, confidence)
 
 
-def _interval(
+def percentile_interval(
     value: float, draws: npt.NDArray[np.float64], num_rows: int, num_units: int, confidence: float
 ) -> Interval:
+    """Give a value with the percentile interval of its bootstrap draws.
+
+    Parameters
+    ----------
+    value
+        On all rows.
+    draws
+        Of the same quantity, shape (draws,); NaN where it was undefined, which is left out.
+    num_rows, num_units
+        Rows, and units that were resampled; with fewer than two units the bounds are NaN.
+    confidence
+        Above 0 and below 1.
+    """
     defined = draws[~np.isnan(draws)]
     low, high = math.nan, math.nan
     if num_units > 1 and defined.size:
@@ -314,11 +327,20 @@ def _interval(
     return Interval(float(value), low, high, int(num_rows))
 
 
-def _draws(num_units: int, num_draws: int, seed: int) -> Iterator[npt.NDArray[np.int64]]:
+def resample_counts(num_units: int, num_draws: int, seed: int) -> Iterator[npt.NDArray[np.int64]]:
     """Yield how often each unit was drawn, shape (draws of this chunk, units).
 
     Counting uniform picks gives the multinomial faster than `Generator.multinomial` does. The size of
     a chunk does not change the counts.
+
+    Parameters
+    ----------
+    num_units
+        What is resampled: rows or clusters.
+    num_draws
+        Bootstrap samples.
+    seed
+        The same seed gives the same counts, so that two models can be compared on the same draws.
     """
     generator = np.random.default_rng(seed)
     per_chunk = max(1, _CELLS_PER_CHUNK // max(1, num_units))
