@@ -25,6 +25,7 @@ from protlm.data.readers import InputPolicy, iterate_records
 from protlm.data.sampling import StepSampler
 from protlm.masking.corrupt import corrupt
 from protlm.masking.policies import RegionMasking, UniformMasking
+from protlm.masking.selection import Draw
 from protlm.types.record import Chain, Record
 from protlm.types.regions import Region
 
@@ -54,7 +55,7 @@ def main(source: Path) -> None:
         def ours(masking: UniformMasking | RegionMasking, own: Corpus) -> None:
             for rows in steps:
                 batch = collate(own.gather(rows), layout)
-                corrupt(batch, masking(batch), layout, seed=0, epoch=0)
+                corrupt(batch, masking(batch, Draw()), layout, draw=Draw())
 
         with_regions = write_corpus(Path(folder) / "regions", _with_regions(corpus))
         seconds = in_turns(
@@ -103,7 +104,8 @@ def _million(path: Path, texts: list[str]) -> dict[str, float]:
         if count == 200:
             break
         batch = collate(corpus.gather(rows), layout)
-        corrupt(batch, masking(batch), layout, seed=0, epoch=epoch)
+        draw = Draw(epoch=epoch)
+        corrupt(batch, masking(batch, draw), layout, draw=draw)
     _, peak = tracemalloc.get_traced_memory()
     objects = tracemalloc.take_snapshot().statistics("filename")
     tracemalloc.stop()

@@ -1,18 +1,25 @@
 """Draw the masked positions of a batch and corrupt its tokens, the same for any batching."""
 
 from dataclasses import replace
+from typing import Self
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
+from pydantic import model_validator
 
 from protlm.config import BaseConfig, Rate
-from protlm.data.hashing import combine, mix, uniform
 from protlm.data.layout import TokenLayout
+from protlm.masking.selection import (
+    ACTION,
+    LETTER,
+    SELECT,
+    Draw,
+    Selection,
+    numbers_for,
+    residue_hashes,
+    stream,
+)
 from protlm.types.batch import Batch, Corrupted
-
-_SELECT, _ACTION, _LETTER = 1, 2, 3
 
 
 class CorruptionConfig(BaseConfig):
@@ -22,67 +29,70 @@ class CorruptionConfig(BaseConfig):
     """Share of selected tokens that become the mask token."""
     random_share: Rate = 0.1
     """Share that becomes one of the twenty amino acids at random; the rest stays as it is."""
+    compat: bool = False
+    """Draw the random ones from all ids of the vocabulary, special tokens included, as the published code
+    of preferential masking does (and Hugging Face's collator)."""
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> Self:
+        if self.mask_share + self.random_share > 1 + 1e-9:
+            raise ValueError(
+                f"mask_share {self.mask_share:g} and random_share {self.random_share:g} are over 1 together"
+            )
+        return self
 
 
 def corrupt(
     batch: Batch,
-    probabilities: Float[Tensor, " t"],
+    selection: Selection,
     layout: TokenLayout,
     *,
-    seed: int,
-    epoch: int,
+    draw: Draw,
     settings: CorruptionConfig | None = None,
 ) -> Corrupted:
     """Select tokens with the given probabilities and hide them.
 
-    Each draw is a hash of seed, epoch, record, chain, residue and purpose, compared with the
+    Each number is a hash of seed, epoch, record, chain, residue and purpose, compared with the
     probability. The same residue of the same record is therefore drawn alike in any batch, any
-    process and any order of the input, and two policies with the same seed share their draws.
+    process and any order of the input, and two policies with the same seed share their numbers.
 
     Parameters
     ----------
     batch
         On the CPU.
-    probabilities
-        Per token, in [0, 1].
+    selection
+        What a policy gave for this batch and this draw.
     layout
         For the mask token and the twenty amino acids.
-    seed, epoch
-        Which draw.
+    draw
+        Seed and epoch.
     settings
         Shares of mask, random and unchanged tokens.
 
     Notes
     -----
     DISCREPANCY: the code of Ng & Briney draws random replacements from all ids, special tokens
-    included; here they come from the twenty amino acids.
+    included (5 of 26 in its vocabulary, and X); here they come from the twenty amino acids unless
+    ``compat`` is set. Its collator may also select X; here X is never selected.
     """
     settings = settings or CorruptionConfig()
-    base = _residue_hashes(batch, seed, epoch)
-    chosen = uniform(_stream(base, _SELECT)) < probabilities.numpy()
-    rows = np.flatnonzero(chosen)
-    action = uniform(_stream(base[rows], _ACTION))
-    letter = _stream(base[rows], _LETTER) % np.uint64(len(layout.standard_ids))
+    hashes = residue_hashes(batch, draw)
+    numbers = numbers_for(hashes, SELECT)
+    if selection.draw_from is not None:
+        numbers = numbers[selection.draw_from.numpy()]
+    rows = np.flatnonzero(numbers < selection.probabilities.numpy())
     tokens = batch.tokens.clone()
-    targets = tokens[torch.from_numpy(rows)]
-    replacement = np.where(
-        action < settings.mask_share,
-        layout.mask_id,
-        np.where(
-            action < settings.mask_share + settings.random_share,
-            layout.standard_ids[letter.astype(np.int64)],
-            targets.numpy(),
-        ),
-    )
-    tokens[torch.from_numpy(rows)] = torch.from_numpy(replacement)
-    return Corrupted(replace(batch, tokens=tokens), torch.from_numpy(rows), targets)
+    chosen = torch.from_numpy(rows)
+    targets = tokens[chosen]
+    tokens[chosen] = torch.from_numpy(_replacements(targets.numpy(), hashes[rows], layout, settings))
+    return Corrupted(replace(batch, tokens=tokens), chosen, targets)
 
 
-def _residue_hashes(batch: Batch, seed: int, epoch: int) -> np.ndarray:
-    per_record = combine(seed, epoch, batch.record_keys.numpy().view(np.uint64))
-    place = batch.chain_index.numpy().astype(np.int64) << 32 | batch.residue_start.numpy().astype(np.int64)
-    return mix(per_record[batch.sequence_index.numpy()] ^ place.view(np.uint64))
-
-
-def _stream(base: np.ndarray, stream: int) -> np.ndarray:
-    return mix(base ^ mix(np.full(1, stream, dtype=np.uint64)))
+def _replacements(
+    targets: np.ndarray, hashes: np.ndarray, layout: TokenLayout, settings: CorruptionConfig
+) -> np.ndarray:
+    action = numbers_for(hashes, ACTION)
+    letters = np.arange(len(layout.tokens)) if settings.compat else layout.standard_ids
+    letter = letters[(stream(hashes, LETTER) % np.uint64(len(letters))).astype(np.int64)]
+    is_random = action < settings.mask_share + settings.random_share
+    return np.where(action < settings.mask_share, layout.mask_id, np.where(is_random, letter, targets))

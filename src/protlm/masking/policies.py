@@ -1,14 +1,17 @@
-"""Masking policies: from a batch to the probability that each token is selected."""
+"""Uniform and region masking: from a batch to the probability that each token is selected."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Literal, Self
 
 import torch
-from jaxtyping import Float
-from pydantic import Field, field_validator
+from jaxtyping import Bool, Float
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
-from protlm.config import BaseConfig, Rate
+from protlm.config import BaseConfig
 from protlm.errors import DataError, did_you_mean
+from protlm.masking.selection import Draw, Selection, maskable, per_sequence
+from protlm.schedules import Schedule, ScheduledRate, value_at
 from protlm.types.batch import Batch
 from protlm.types.regions import Region
 
@@ -19,7 +22,7 @@ class UniformMasking:
     Parameters
     ----------
     mean_rate
-        Probability of selection, in [0, 1].
+        Probability of selection, in [0, 1], or a schedule of it.
 
     References
     ----------
@@ -30,25 +33,27 @@ class UniformMasking:
         """Settings of uniform masking."""
 
         kind: Literal["uniform"] = "uniform"
-        mean_rate: Rate = 0.15
+        mean_rate: ScheduledRate = 0.15
         """Probability of selection of each residue."""
 
         def build(self) -> "UniformMasking":
             """Make the policy."""
             return UniformMasking(mean_rate=self.mean_rate)
 
-    def __init__(self, *, mean_rate: float) -> None:
+    def __init__(self, *, mean_rate: float | Schedule) -> None:
         self.mean_rate = mean_rate
 
-    def __call__(self, batch: Batch) -> Float[Tensor, " t"]:
+    def __call__(self, batch: Batch, draw: Draw) -> Selection:
         """Give the selection probability of each token.
 
         Parameters
         ----------
         batch
             Any batch.
+        draw
+            For the progress of a schedule.
         """
-        return self.mean_rate * maskable(batch).double()
+        return Selection(value_at(self.mean_rate, draw.progress) * maskable(batch).double())
 
 
 class RegionMasking:
@@ -61,14 +66,21 @@ class RegionMasking:
 
     so that the expected rate is the mean rate :math:`\rho` exactly, record by record. Where that
     :math:`p` would leave [0, 1], it is set to the bound and the rates in :math:`S` are scaled (below 0)
-    or raised evenly (above 1) instead, so that the expectation still holds.
+    or raised evenly (above 1) instead, so that the expectation still holds. A record without any of the
+    regions is masked uniformly, and counted.
+
+    With `other_rate` instead of `mean_rate` every other residue gets that rate and nothing is solved:
+    ``other_rate=0`` selects in the named regions only. A record without any of them then falls back to
+    `other_rate` everywhere, so at 0 it is left out; such records are counted.
 
     Parameters
     ----------
     region_rates
-        Probability of selection per region, each in [0, 1].
+        Probability of selection per region, each in [0, 1], or a schedule of it.
     mean_rate
         Expected share of selected residues per record, in [0, 1].
+    other_rate
+        Probability of selection of the residues outside the named regions, where there is no `mean_rate`.
 
     Notes
     -----
@@ -95,7 +107,7 @@ class RegionMasking:
     >>> record = Record("a", (Chain("ACDEFGHIKL", tracks={"region": region}),))
     >>> batch = collate(flatten_records([record]), esm_layout())
     >>> masking = RegionMasking(region_rates={Region.CDR3: 0.35}, mean_rate=0.15)
-    >>> [round(p, 3) for p in masking(batch).tolist()][-4:]
+    >>> [round(p, 3) for p in masking(batch, Draw()).probabilities.tolist()][-4:]
     [0.1, 0.35, 0.35, 0.0]
     """
 
@@ -103,10 +115,12 @@ class RegionMasking:
         """Settings of region masking."""
 
         kind: Literal["region"] = "region"
-        region_rates: dict[str, Rate] = Field(default={"CDR3": 0.25})
+        region_rates: dict[str, ScheduledRate] = Field(default={"CDR3": 0.25})
         """Probability of selection per region, by name: FR1 CDR1 FR2 CDR2 FR3 CDR3 FR4."""
-        mean_rate: Rate = 0.15
+        mean_rate: ScheduledRate | None = 0.15
         """Expected share of selected residues per record."""
+        other_rate: ScheduledRate | None = None
+        """Instead of `mean_rate`: the rate of all residues outside the named regions."""
 
         @field_validator("region_rates")
         @classmethod
@@ -117,24 +131,38 @@ class RegionMasking:
                     raise ValueError(f"unknown region '{name}'; {did_you_mean(name, known)}")
             return rates
 
+        @model_validator(mode="after")
+        def _one_of_two_rates(self) -> Self:
+            if (self.mean_rate is None) == (self.other_rate is None):
+                raise ValueError(
+                    "give either mean_rate, from which the rate outside the regions follows, or other_rate "
+                    "with mean_rate: null"
+                )
+            return self
+
         def build(self) -> "RegionMasking":
             """Make the policy."""
             rates = {Region[name]: rate for name, rate in self.region_rates.items()}
-            return RegionMasking(region_rates=rates, mean_rate=self.mean_rate)
+            return RegionMasking(region_rates=rates, mean_rate=self.mean_rate, other_rate=self.other_rate)
 
-    def __init__(self, *, region_rates: dict[Region, float], mean_rate: float) -> None:
-        self.mean_rate = mean_rate
-        self._rate_of_region = torch.full((len(Region),), torch.nan, dtype=torch.float64)
-        for region, rate in region_rates.items():
-            self._rate_of_region[region] = rate
+    def __init__(
+        self,
+        *,
+        region_rates: Mapping[Region, float | Schedule],
+        mean_rate: float | Schedule | None,
+        other_rate: float | Schedule | None = None,
+    ) -> None:
+        self.region_rates, self.mean_rate, self.other_rate = dict(region_rates), mean_rate, other_rate
 
-    def __call__(self, batch: Batch) -> Float[Tensor, " t"]:
+    def __call__(self, batch: Batch, draw: Draw) -> Selection:
         """Give the selection probability of each token.
 
         Parameters
         ----------
         batch
             With a `region` track.
+        draw
+            For the progress of schedules.
 
         Raises
         ------
@@ -147,24 +175,32 @@ class RegionMasking:
                 hint="prepare the corpus with numbering, or use masking.kind=uniform",
             )
         is_maskable = maskable(batch)
-        wanted = self._rate_of_region.to(is_maskable.device)[batch.tracks["region"].long()]
+        wanted = self._rates_at(draw.progress)[batch.tracks["region"].long()]
         named = ~torch.isnan(wanted) & is_maskable
-        return solve_rates(torch.where(named, wanted, 0.0), named, is_maskable, batch, self.mean_rate)
+        wanted = torch.where(named, wanted, 0.0)
+        fell_back = per_sequence(named, batch) == 0
+        if self.mean_rate is not None:
+            mean_rate = value_at(self.mean_rate, draw.progress)
+            solved = solve_rates(wanted, named, is_maskable, batch, mean_rate)
+            return Selection(solved, fell_back=fell_back)
+        other_rate = value_at(self.other_rate or 0.0, draw.progress)
+        probabilities = torch.where(named, wanted, other_rate) * is_maskable
+        return Selection(probabilities, fell_back=fell_back)
 
-
-def maskable(batch: Batch) -> Tensor:
-    """Tell which tokens may be selected: the twenty amino acids, never special tokens or X.
-
-    Parameters
-    ----------
-    batch
-        Any batch.
-    """
-    return batch.is_residue if batch.standard is None else batch.standard
+    def _rates_at(self, progress: float) -> Float[Tensor, " regions"]:
+        """Rate by region code; NaN where none is named."""
+        rates = torch.full((len(Region),), torch.nan, dtype=torch.float64)
+        for region, rate in self.region_rates.items():
+            rates[region] = value_at(rate, progress)
+        return rates
 
 
 def solve_rates(
-    wanted: Tensor, named: Tensor, is_maskable: Tensor, batch: Batch, mean_rate: float
+    wanted: Float[Tensor, " t"],
+    named: Bool[Tensor, " t"],
+    is_maskable: Bool[Tensor, " t"],
+    batch: Batch,
+    mean_rate: float,
 ) -> Float[Tensor, " t"]:
     """Fill in the rate of the tokens that were not named so that each record has the mean rate.
 
@@ -183,13 +219,10 @@ def solve_rates(
     """
     sequence = batch.sequence_index.long()
 
-    def per_record(values: Tensor) -> Tensor:
-        sums = torch.zeros(batch.num_sequences, dtype=torch.float64, device=values.device)
-        return sums.index_add_(0, sequence, values.double())
-
-    target = mean_rate * per_record(is_maskable)
-    named_sum, named_count = per_record(wanted * named), per_record(named)
-    other_count = per_record(is_maskable) - named_count
+    num_maskable = per_sequence(is_maskable, batch)
+    target = mean_rate * num_maskable
+    named_sum, named_count = per_sequence(wanted * named, batch), per_sequence(named, batch)
+    other_count = num_maskable - named_count
     other = ((target - named_sum) / other_count.clamp(min=1)).clamp(0.0, 1.0)
     other = torch.where(other_count > 0, other, 0.0)
     # what the clamped rate leaves over goes to the named tokens, by scaling down or by filling up

@@ -14,6 +14,7 @@ from protlm.data.corpus import Corpus
 from protlm.data.sampling import StepSampler, budget_batches
 from protlm.masking.corrupt import CorruptionConfig, corrupt
 from protlm.masking.policies import UniformMasking
+from protlm.masking.selection import Draw
 from protlm.models.language_model import LanguageModel
 from protlm.objectives.mlm import MaskedLanguageModelling
 from protlm.runs import Run
@@ -120,7 +121,7 @@ class MlmJob:
         budget = self.settings.micro_tokens or self.settings.step_tokens
         for step, epoch, chosen in self.sampler.steps(first_step):
             micro_batches = [
-                self._corrupted(self.rows[chosen[part]], epoch)
+                self._corrupted(self.rows[chosen[part]], self._draw(step, epoch))
                 for part in budget_batches(self.sampler.lengths[chosen], budget)
             ]
             yield step, [each for each in micro_batches if len(each.rows)]
@@ -200,16 +201,19 @@ class MlmJob:
         )
         parts = budget_batches(self._token_lengths(self.evaluation)[rows], budget)
         batches = [collate(self.evaluation.gather(rows[part]), self.layout) for part in parts]
-        drawn = [corrupt(each, masking(each), self.layout, seed=EVAL_SEED, epoch=0) for each in batches]
+        draw = Draw(seed=EVAL_SEED)
+        drawn = [corrupt(each, masking(each, draw), self.layout, draw=draw) for each in batches]
         return [each for each in drawn if len(each.rows)]
 
-    def _corrupted(self, rows: np.ndarray, epoch: int) -> Corrupted:
+    def _draw(self, step: int, epoch: int) -> Draw:
+        progress = min(1.0, step / max(1, self.settings.max_steps - 1))
+        return Draw(seed=self.seed, epoch=epoch, progress=progress)
+
+    def _corrupted(self, rows: np.ndarray, draw: Draw) -> Corrupted:
         batch = collate(self.train.gather(rows), self.layout)
-        probabilities = self.masking(batch)
-        corrupted = corrupt(
-            batch, probabilities, self.layout, seed=self.seed, epoch=epoch, settings=self.corruption
-        )
-        self.tally.add(batch, probabilities, corrupted.rows)
+        selection = self.masking(batch, draw)
+        corrupted = corrupt(batch, selection, self.layout, draw=draw, settings=self.corruption)
+        self.tally.add(batch, selection.probabilities, corrupted.rows)
         return corrupted
 
     def _token_lengths(self, corpus: Corpus) -> np.ndarray:

@@ -1,0 +1,145 @@
+"""What a masking policy is called with and what it gives back."""
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from protlm.data.hashing import combine, mix, uniform
+from protlm.types.batch import Batch
+
+SELECT, ACTION, LETTER, BOUNDARY, CHOICE = 1, 2, 3, 4, 5
+"""What a number is drawn for; numbers for different purposes are independent."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Which draw of the masks is asked for; together with the records it fixes every number."""
+
+    seed: int = 0
+    epoch: int | Int[np.ndarray, " s"] = 0
+    """How often the record was seen before; one number, or one for each sequence of the batch."""
+    progress: float = 0.0
+    """Share of the training that is done, in [0, 1], for schedules."""
+    branch: int = 0
+    """Which policy inside other policies is asked, so that nested choices are independent."""
+
+    def inside(self, number: int) -> "Draw":
+        """Give the draw for the policy `number` inside this one.
+
+        Parameters
+        ----------
+        number
+            0-based.
+        """
+        return replace(self, branch=int(combine(self.branch, number + 1)[0]))
+
+
+@dataclass(frozen=True)
+class Selection:
+    """How likely each token of a batch is selected, and which number decides."""
+
+    probabilities: Float[Tensor, " t"]
+    """In [0, 1], float64; 0 where nothing may be selected."""
+    draw_from: Int[Tensor, " t"] | None = None
+    """Flat index of the token whose uniform number decides; `None` is each token's own."""
+    fell_back: Bool[Tensor, " s"] | None = None
+    """Sequences that lack what the policy needs and were treated as its docstring says."""
+
+
+class MaskingPolicy(Protocol):
+    """From a batch to a `Selection`; the same for a record in any batch."""
+
+    def __call__(self, batch: Batch, draw: Draw) -> Selection:
+        """Give the selection probabilities of a batch."""
+        ...
+
+
+def maskable(batch: Batch) -> Bool[Tensor, " t"]:
+    """Tell which tokens may be selected: the twenty amino acids, never special tokens or X.
+
+    Parameters
+    ----------
+    batch
+        Any batch.
+    """
+    return batch.is_residue if batch.standard is None else batch.standard
+
+
+def per_sequence(values: Tensor, batch: Batch) -> Float[Tensor, " s"]:
+    """Sum a number per token over each sequence.
+
+    Parameters
+    ----------
+    values
+        ``[t]``.
+    batch
+        For which token belongs to which sequence.
+    """
+    sums = torch.zeros(batch.num_sequences, dtype=torch.float64, device=values.device)
+    return sums.index_add_(0, batch.sequence_index.long(), values.double())
+
+
+def residue_hashes(batch: Batch, draw: Draw) -> np.ndarray:
+    """Give a hash for each token that depends on seed, epoch, record, chain and residue alone.
+
+    Parameters
+    ----------
+    batch
+        On the CPU.
+    draw
+        Which draw.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint64 ``[t]``; `numbers_for` makes uniform numbers of it.
+    """
+    per_record = combine(draw.seed, draw.epoch, batch.record_keys.numpy().view(np.uint64))
+    place = batch.chain_index.numpy().astype(np.int64) << 32 | batch.residue_start.numpy().astype(np.int64)
+    return mix(per_record[batch.sequence_index.numpy()] ^ place.view(np.uint64))
+
+
+def record_numbers(batch: Batch, draw: Draw, purpose: int) -> Float[np.ndarray, " s"]:
+    """Give a uniform number in [0, 1) for each sequence.
+
+    Parameters
+    ----------
+    batch
+        On the CPU.
+    draw
+        Which draw; its branch counts too.
+    purpose
+        Such as `CHOICE`.
+    """
+    keys = batch.record_keys.numpy().view(np.uint64)
+    return uniform(combine(draw.seed, draw.epoch, keys, draw.branch, purpose))
+
+
+def stream(hashes: np.ndarray, purpose: int) -> np.ndarray:
+    """Turn hashes into others that are independent of those for any other purpose.
+
+    Parameters
+    ----------
+    hashes
+        From `residue_hashes`.
+    purpose
+        Such as `SELECT`.
+    """
+    return mix(hashes ^ mix(np.full(1, purpose, dtype=np.uint64)))
+
+
+def numbers_for(hashes: np.ndarray, purpose: int) -> np.ndarray:
+    """Give uniform numbers in [0, 1) for a purpose.
+
+    Parameters
+    ----------
+    hashes
+        From `residue_hashes`.
+    purpose
+        Such as `SELECT`.
+    """
+    return uniform(stream(hashes, purpose))
