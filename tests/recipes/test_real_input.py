@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 
 from protlm.evaluation.frequencies import FrequencyBaseline, count_residues
-from protlm.evaluation.regions import predict_baseline, summarise
+from protlm.evaluation.regions import region_cells, summarise
+from protlm.evaluation.residues import predict_baseline
 from protlm.models.architectures import EsmArchitecture
 from protlm.recipes.prepare import prepare
 from protlm.recipes.score import score_file
@@ -65,7 +66,7 @@ def test_the_trivial_baselines_are_where_they_are_known_to_be(oas):
     accuracy = {}
     for use_v_gene in (False, True):
         baseline = FrequencyBaseline(counts, use_v_gene=use_v_gene)
-        summary = summarise(predict_baseline(baseline, records))
+        summary = summarise(region_cells(predict_baseline(baseline, records)))
         accuracy[baseline.name] = summary.filter(pl.col("region") == "framework")["accuracy"].item()
     assert accuracy["position_mode"] == pytest.approx(0.75, abs=0.03)
     assert accuracy["v_gene_majority"] == pytest.approx(0.94, abs=0.015)

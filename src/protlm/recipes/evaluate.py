@@ -1,29 +1,41 @@
 """evaluate regions: models and baselines on held-out antibodies, residue by residue."""
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 import yaml
 
-from protlm.data.corpus import Corpus, names_corpus
-from protlm.data.readers import check_file
-from protlm.errors import DataError, ModelError
+from protlm.data.corpus import Corpus
+from protlm.evaluation.by_sequence import compare_sequences, sequence_values, summarise_sequences
+from protlm.evaluation.calibration import calibrate
 from protlm.evaluation.frequencies import FrequencyBaseline, load_counts
-from protlm.evaluation.leakage import overlap
-from protlm.evaluation.regions import compare, predict_baseline, predict_residues, summarise
+from protlm.evaluation.germline_bias import germline_bias
+from protlm.evaluation.regions import (
+    antibody_status,
+    compare,
+    region_cells,
+    summarise,
+    summarise_segments,
+)
+from protlm.evaluation.residues import predict_baseline, predict_residues
 from protlm.models.language_model import LanguageModel, Precision
-from protlm.models.loading import load_model
-from protlm.progress import Progress, duration
+from protlm.recipes.evaluated import (
+    RECORDS_PER_PART,
+    ChosenRecords,
+    Say,
+    check_source,
+    choose_rows,
+    evaluate_in_parts,
+    load_models,
+    refuse_too_long,
+    say_leakage,
+)
 from protlm.recipes.prepare import open_source
+from protlm.recipes.table_parts import TableParts, discard, join_parts
 from protlm.runs import Run
-from protlm.types.record import Record
-
-Say = Callable[[str], None]
 
 
 def evaluate_regions(
@@ -32,6 +44,7 @@ def evaluate_regions(
     out: Path | str,
     *,
     max_records: int | None = None,
+    by_sequence: bool = False,
     device: str = "auto",
     precision: Precision = "float32",
     max_tokens: int | None = None,
@@ -39,6 +52,9 @@ def evaluate_regions(
     say: Say = print,
 ) -> Run:
     """Mask every residue once under each model and compare regions, baselines and models.
+
+    An interrupted evaluation goes on where it was when it is called again: finished records are in the
+    Run folder, and only one part of `RECORDS_PER_PART` records is held in memory.
 
     Parameters
     ----------
@@ -48,9 +64,14 @@ def evaluate_regions(
     source
         A corpus or any file that `prepare` reads; held out from training.
     out
-        The Run folder; tables ``regions``, ``regions_summary`` and ``comparisons``.
+        The Run folder. Tables ``regions`` (every residue), ``regions_summary``, ``segments``,
+        ``calibration``, ``calibration_bins``, ``germline_bias`` and ``comparisons``; those of which
+        nothing is known are not there.
     max_records
         Take at most this many, chosen by their content keys; all by default.
+    by_sequence
+        Also aggregate and test as Ng & Briney do, to tables ``sequences_summary`` and
+        ``sequences_comparisons``.
     device, precision
         Where and in what precision to run the models.
     max_tokens
@@ -65,66 +86,97 @@ def evaluate_regions(
     DataError
         If a record is over a model's limit, or the input is wrong.
     """
-    loaded = _load(models, device, precision)
-    if not names_corpus(source) and not Path(source).is_dir():
-        check_file(source)
+    loaded = load_models(models, device, precision)
+    check_source(source)
     run = Run.create(out, verb="evaluate", force=force)
-    settings = {"models": list(map(str, models)), "input": str(source), "max_records": max_records}
-    run.write_config(yaml.safe_dump({**settings, "precision": precision}))
+    settings = {"kind": "regions", "models": list(map(str, models)), "input": str(source)}
+    run.write_config(
+        yaml.safe_dump(
+            {**settings, "max_records": max_records, "by_sequence": by_sequence, "precision": precision}
+        )
+    )
     corpus = open_source(source, run.path / "data", say=say)
-    records = _sample(corpus, max_records, loaded)
-    leakage = {name: _leakage(name, records, say) for name in map(str, models)}
+    rows = choose_rows(corpus, np.arange(len(corpus)), max_records)
+    refuse_too_long(corpus, rows, loaded)
+    records = ChosenRecords(corpus, rows)
+    leakage = {name: say_leakage(name, records, say) for name in map(str, models)}
     known = {name: facts for name, facts in leakage.items() if facts is not None}
     run.write_json(
         "data_manifest.json", {"num_records": len(records), "corpus": corpus.manifest, "leakage": known}
     )
-    baselines = _baselines(models, records, say)
-    tables = [_predict(model, records, max_tokens, say) for model in loaded]
-    table = pl.concat([*tables, *(predict_baseline(baseline, records) for baseline in baselines)])
-    table.write_parquet(run.table_path("regions"))
-    summarise(table).write_parquet(run.table_path("regions_summary"))
+    folder = run.checkpoints_path / "regions"
+    parts = [_predict(model, records, folder, max_tokens, say) for model in loaded]
+    baselines = _baselines(models, corpus, rows, say)
+    parts += [_predict_baseline(baseline, records, folder) for baseline in baselines]
+    join_parts(parts, run.table_path("regions"))
+    discard(folder)
     names = [model.name for model in loaded]
     families = [list(combinations(names, 2))]
-    if baselines:  # beside the strongest one
-        families.append([(name, baselines[-1].name) for name in names])
-    compared = [compare(table, pairs) for pairs in families if pairs]
-    if compared := [each for each in compared if not each.is_empty()]:
-        pl.concat(compared).write_parquet(run.table_path("comparisons"))
+    families += [[(name, baseline.name) for name in names] for baseline in baselines]
+    _summarise(run, [family for family in families if family], by_sequence=by_sequence, say=say)
     run.note(device=str(loaded[0].device), computation=loaded[0].path)
     run.finish()
     return run
 
 
-def _sample(corpus: Corpus, max_records: int | None, models: Sequence[LanguageModel]) -> list[Record]:
-    if not len(corpus):
-        raise DataError(f"{corpus.name} has no records", hint="look at what prepare reported as dropped")
-    order = np.sort(np.argsort(corpus.keys, kind="stable")[:max_records])
-    for model in models:
-        limit = model.layout.max_tokens
-        needed = model.layout.num_positions(corpus.lengths[order], corpus.num_chains_per_record[order])
-        if limit is not None and needed.max() > limit:
-            worst = corpus.record(int(order[needed.argmax()]))
-            raise DataError(
-                f"{corpus.name}: record '{worst.id}' has {len(worst):,} residues and needs {needed.max():,} "
-                f"tokens, but model '{model.name}' takes at most {limit:,} "
-                f"({int((needed > limit).sum()):,} of {len(order):,} records are over it)",
-                hint="leave such records out of the input, or use a model without a limit",
-            )
-    return [corpus.record(int(row)) for row in order]
+def _summarise(run: Run, families: list[list[tuple[str, str]]], *, by_sequence: bool, say: Say) -> None:
+    """Write every table that follows from the one of residues, without holding that."""
+    table = pl.scan_parquet(run.table_path("regions"))
+    cells = region_cells(table)
+    errors, bins = calibrate(table)
+    tables = {
+        "regions_summary": summarise(cells),
+        "segments": summarise_segments(cells),
+        "calibration": errors,
+        "calibration_bins": bins,
+        "germline_bias": germline_bias(table),
+        "comparisons": _concat([compare(cells, family) for family in families]),
+    }
+    if by_sequence:
+        values = sequence_values(table, antibody_status(cells))
+        tables["sequences_summary"] = summarise_sequences(values)
+        tables["sequences_comparisons"] = _concat([compare_sequences(values, pairs) for pairs in families])
+    for name, frame in tables.items():
+        if not frame.is_empty():
+            frame.write_parquet(run.table_path(name))
+    missing = {
+        "segments": "no V, D or J segments: the input's chains have none",
+        "germline_bias": "no germline bias: no mutated residue with a known germline residue in the input",
+    }
+    for name, reason in missing.items():
+        if tables[name].is_empty():
+            say(reason)
 
 
-def _load(models: Sequence[str], device: str, precision: Precision) -> list[LanguageModel]:
-    loaded = [load_model(name, device=device, precision=precision) for name in models]
-    names = [model.name for model in loaded]
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise ModelError(
-            f"two models are called '{repeated[0]}'", hint="rename one of the folders; tables go by name"
-        )
-    return loaded
+def _concat(frames: list[pl.DataFrame]) -> pl.DataFrame:
+    filled = [frame for frame in frames if not frame.is_empty()]
+    return pl.concat(filled) if filled else pl.DataFrame()
 
 
-def _baselines(models: Sequence[str], records: Sequence[Record], say: Say) -> list[FrequencyBaseline]:
+def _predict(
+    model: LanguageModel, records: ChosenRecords, folder: Path, max_tokens: int | None, say: Say
+) -> TableParts:
+    return evaluate_in_parts(
+        model,
+        records,
+        folder,
+        contexts_per_residue=1,
+        predict=lambda some, on_contexts: predict_residues(
+            model, records[some], max_tokens=max_tokens or model.token_budget, on_contexts=on_contexts
+        ),
+        what="regions",
+        say=say,
+    )
+
+
+def _predict_baseline(baseline: FrequencyBaseline, records: ChosenRecords, folder: Path) -> TableParts:
+    parts = TableParts(folder / f"baseline-{baseline.name}")
+    for number, start in enumerate(range(0, len(records), RECORDS_PER_PART)):
+        parts.write(number, predict_baseline(baseline, records[start : start + RECORDS_PER_PART]))
+    return parts
+
+
+def _baselines(models: Sequence[str], corpus: Corpus, rows: np.ndarray, say: Say) -> list[FrequencyBaseline]:
     """Fit the baselines that the training data of the first Run, and the input, allow."""
     paths = [Path(name) / "tables" / "train_frequencies.parquet" for name in models]
     counts = next((load_counts(path) for path in paths if path.exists()), None)
@@ -135,68 +187,9 @@ def _baselines(models: Sequence[str], records: Sequence[Record], say: Say) -> li
         say("no baselines: the training chains were not numbered, so there are no positions to count at")
         return []
     baselines = [FrequencyBaseline(counts, use_v_gene=False)]
-    has_calls = any(chain.v_call for record in records for chain in record.chains)
-    if has_calls and (counts["v_gene"] != "").any():
+    calls = pl.Series(values=pl.from_arrow(corpus.chain_column("v_call").take(corpus.chain_rows(rows))))
+    if (calls != "").any() and (counts["v_gene"] != "").any():
         baselines.append(FrequencyBaseline(counts, use_v_gene=True))
     else:
         say("no V-gene baseline: V calls are missing in the input or in the training data")
     return baselines
-
-
-def _predict(
-    model: LanguageModel, records: Sequence[Record], max_tokens: int | None, say: Say
-) -> pl.DataFrame:
-    total = sum(len(record) for record in records)
-    say(f"{model.name}: {total:,} masked contexts over {len(records):,} records; {model.path}")
-    begin = time.perf_counter()
-    with Progress(model.name, total, unit="context") as progress:
-        table = predict_residues(
-            model,
-            records,
-            max_tokens=max_tokens or model.token_budget,
-            on_contexts=lambda done: progress.advance(units=done),
-        )
-    say(f"{model.name}: done in {duration(time.perf_counter() - begin)}")
-    return table
-
-
-def _leakage(name: str, records: Sequence[Record], say: Say) -> dict[str, Any] | None:
-    """Count what a model saw of the records, in training and in choosing its best weights."""
-    if not Run.is_run(name):
-        say(f"leakage, {name}: not known, because it is no Run of protlm")
-        return None
-    run = Run.open(name)
-    manifest = run.read_json("data_manifest.json")
-    facts: dict[str, Any] = {}
-    for part, purpose in (("train", "training"), ("eval", "evaluation")):
-        corpus = _corpus_of(run, manifest.get(part))
-        if corpus is None:
-            if manifest.get(part):
-                say(f"leakage, {name}: its {purpose} data are not where they were, or have changed")
-            continue
-        counts = overlap(records, corpus)
-        if part == "train":
-            facts |= counts
-        else:
-            facts |= {f"eval_{key}": value for key, value in counts.items() if key.startswith("shared")}
-        say(
-            f"leakage, {name}: {counts['shared_chains']:,} of {counts['chains']:,} chains and "
-            f"{_groups(counts)} were in its {purpose} data"
-        )
-    return facts if "shared_chains" in facts else None
-
-
-def _groups(counts: dict[str, int]) -> str:
-    if not counts["groups"]:
-        return "an unknown number of groups (the input has none)"
-    return f"{counts['shared_groups']:,} of {counts['groups']:,} groups"
-
-
-def _corpus_of(run: Run, facts: dict[str, Any] | None) -> Corpus | None:
-    if not facts:
-        return None
-    try:
-        corpus = Corpus(run.path / facts["path"])
-    except DataError:
-        return None
-    return corpus if corpus.digest == facts["digest"] else None

@@ -6,7 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from protlm.evaluation.regions import SCHEMA, compare, predict_residues, summarise
+from protlm.evaluation.regions import compare, region_cells, summarise
+from protlm.evaluation.residues import SCHEMA, predict_residues
 from protlm.types.record import Chain, Record, Role
 from protlm.types.regions import Mutated, Region
 
@@ -30,6 +31,8 @@ def table(rows: list[tuple[str, str, str, str, str, float]]) -> pl.DataFrame:
                 "predicted": predicted,
                 "predicted_logprob": logprob,
                 "entropy": 0.0,
+                "germline": None,
+                "germline_logprob": None,
             }
             for name, group, model, region, predicted, logprob in rows
         ],
@@ -47,7 +50,7 @@ def test_the_summary_weighs_residues_and_counts_groups():
             ("r2", "g2", "m", "FR1", "A", -0.7),
         ]
     )
-    rows = {row["region"]: row for row in summarise(frame).iter_rows(named=True)}
+    rows = {row["region"]: row for row in summarise(region_cells(frame)).iter_rows(named=True)}
     assert rows["CDR3"]["accuracy"] == pytest.approx(2 / 3)
     assert rows["CDR3"]["cross_entropy"] == pytest.approx(0.3)
     assert rows["CDR3"]["perplexity"] == pytest.approx(math.exp(0.3))
@@ -62,7 +65,7 @@ def test_records_of_one_group_are_one_unit_of_the_test():
     rows = []
     for number in range(10):
         rows += [(f"r{number}", "g", "one", "CDR3", "A", -0.1), (f"r{number}", "g", "two", "CDR3", "C", -2.0)]
-    result = compare(table(rows), [("one", "two")]).filter(pl.col("metric") == "accuracy")
+    result = compare(region_cells(table(rows)), [("one", "two")]).filter(pl.col("metric") == "accuracy")
     assert result["n_groups"].to_list() == [1]
     assert not (result["p_value"] < 0.05).any()
 
@@ -77,7 +80,7 @@ def test_the_comparison_is_first_minus_second_and_corrects_over_its_regions():
             (f"r{number}", f"g{number}", "one", "FR1", "A", -0.1),
             (f"r{number}", f"g{number}", "two", "FR1", "A", -0.1),
         ]
-    result = compare(table(rows), [("one", "two")]).filter(pl.col("metric") == "accuracy")
+    result = compare(region_cells(table(rows)), [("one", "two")]).filter(pl.col("metric") == "accuracy")
     by_region = {row["region"]: row for row in result.iter_rows(named=True)}
     assert by_region["CDR3"]["difference"] == pytest.approx(0.75)
     assert by_region["CDR3"]["p_adjusted"] == pytest.approx(min(1, 2 * by_region["CDR3"]["p_value"]))

@@ -1,0 +1,151 @@
+"""The aggregation of Ng & Briney: one value per sequence and region, to stand beside their numbers."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+
+from protlm.evaluation.slices import REGION_NAMES, correct
+from protlm.statistics.bootstrap import bootstrap_mean
+from protlm.statistics.paired import paired_t_test
+
+_KEYS = ("model", "id", "group", "chain", "region")
+_VALUES = ("accuracy", "loss")
+
+
+def sequence_values(table: pl.DataFrame | pl.LazyFrame, status: pl.DataFrame | None = None) -> pl.DataFrame:
+    """Give the mean accuracy and the median loss of each region of each sequence.
+
+    Parameters
+    ----------
+    table
+        With the columns of `protlm.evaluation.residues.SCHEMA`.
+    status
+        ``id, antibody`` from `protlm.evaluation.regions.antibody_status`; all null where not given.
+
+    Returns
+    -------
+    polars.DataFrame
+        ``model, id, group, chain, region, accuracy, loss, antibody``; residues outside the seven regions
+        are left out.
+
+    References
+    ----------
+    Ng & Briney 2025, figure 3: accuracy is the mean and loss the median over a region.
+    """
+    lazy = table.lazy().filter(pl.col("region") != "")
+    models = lazy.select(pl.col("model").unique(maintain_order=True)).collect()["model"]
+    frames = [
+        lazy.filter(pl.col("model") == model)
+        .group_by(*_KEYS)
+        .agg(
+            accuracy=(pl.col("predicted") == pl.col("residue")).mean(),
+            loss=-pl.col("logprob").cast(pl.Float64).median(),
+        )
+        .collect()
+        .sort("chain", "region", "id")
+        for model in models
+    ]
+    values = pl.concat(frames) if frames else pl.DataFrame(schema=[*_KEYS, *_VALUES])
+    if status is None:
+        return values.with_columns(antibody=pl.lit(None, dtype=pl.String))
+    return values.join(status, on="id", how="left", maintain_order="left")
+
+
+def summarise_sequences(values: pl.DataFrame) -> pl.DataFrame:
+    """Give the mean over sequences of accuracy and of loss, per model, chain and region.
+
+    Parameters
+    ----------
+    values
+        From `sequence_values`.
+
+    Returns
+    -------
+    polars.DataFrame
+        ``model, chain, region, antibodies, n_records, n_groups``, ``accuracy`` and ``loss`` with ``_low``
+        and ``_high`` (95 %, groups resampled), and ``_median``. `antibodies` is ``all``, ``germline`` or
+        ``mutated``.
+
+    Notes
+    -----
+    A sequence that lacks a region is left out of that region's line. The paper leaves it out altogether.
+    """
+    rows = []
+    for facts, part in _lines(values):
+        for (model,), own in part.group_by("model", maintain_order=True):
+            row = {"model": model, **facts, "n_records": len(own), "n_groups": own["group"].n_unique()}
+            for name in _VALUES:
+                each = bootstrap_mean(own[name].to_numpy(), clusters=own["group"].to_numpy())
+                row |= {name: each.value, f"{name}_low": each.low, f"{name}_high": each.high}
+                row[f"{name}_median"] = float(np.median(own[name].to_numpy()))
+            rows.append(row)
+    return pl.DataFrame(rows)
+
+
+def compare_sequences(values: pl.DataFrame, pairs: Sequence[tuple[str, str]]) -> pl.DataFrame:
+    """Give the paired t-test over sequences of each region, as published.
+
+    p-values are multiplied by the number of regions tested (14 for pairs), for each pair of models, metric
+    and kind of antibody.
+
+    Parameters
+    ----------
+    values
+        From `sequence_values`.
+    pairs
+        Names of models; differences are first minus second.
+
+    Returns
+    -------
+    polars.DataFrame
+        ``first, second, chain, region, antibodies, metric, first_value, second_value, difference,
+        statistic, p_value, n_records, p_adjusted, stars``.
+
+    Notes
+    -----
+    Sequences of one clonotype count as independent here, as in the paper, so p-values are too small
+    where clonotypes have several sequences. `protlm.evaluation.regions.compare` does not assume it.
+    """
+    rows = []
+    for facts, part in _lines(values):
+        for first, second in pairs:
+            one, two = (part.filter(pl.col("model") == name).sort("id") for name in (first, second))
+            assert one["id"].equals(two["id"]), "models were evaluated on different records"
+            for name in _VALUES:
+                test = paired_t_test(one[name].to_numpy(), two[name].to_numpy())
+                rows.append(
+                    {
+                        "first": first,
+                        "second": second,
+                        **facts,
+                        "metric": name,
+                        "first_value": float(one[name].to_numpy().mean()),
+                        "second_value": float(two[name].to_numpy().mean()),
+                        "difference": test.mean_difference,
+                        "statistic": test.statistic,
+                        "p_value": test.p_value,
+                        "n_records": test.n,
+                    }
+                )
+    lines = pl.DataFrame(rows)
+    return lines if lines.is_empty() else correct(lines, ["first", "second", "antibodies", "metric"])
+
+
+def _lines(values: pl.DataFrame) -> list[tuple[dict[str, str], pl.DataFrame]]:
+    kinds = [("all", pl.lit(True))]
+    kinds += [
+        (status, pl.col("antibody") == status)
+        for status in ("germline", "mutated")
+        if (values["antibody"] == status).any()
+    ]
+    lines = [
+        (
+            {"chain": chain, "region": region, "antibodies": kind},
+            values.filter((pl.col("chain") == chain) & (pl.col("region") == region) & of_kind),
+        )
+        for kind, of_kind in kinds
+        for chain in values["chain"].unique(maintain_order=True)
+        for region in REGION_NAMES
+    ]
+    return [(facts, part) for facts, part in lines if not part.is_empty()]

@@ -1,0 +1,270 @@
+"""What every evaluation of models on a corpus needs: records, models, and parts that can be taken up again."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import polars as pl
+
+from protlm.data.corpus import Corpus, names_corpus
+from protlm.data.readers import check_file
+from protlm.errors import DataError, ModelError
+from protlm.evaluation.leakage import overlap
+from protlm.models.digest import model_digest
+from protlm.models.language_model import LanguageModel, Precision
+from protlm.models.loading import load_model
+from protlm.progress import Progress, duration
+from protlm.recipes.table_parts import TableParts
+from protlm.runs import Run
+from protlm.types.record import TRACK_DTYPES, Record
+
+Say = Callable[[str], None]
+RECORDS_PER_PART = 64
+_FORMAT = 1
+"""Raise it when the meaning of a part changes, so that older parts are not taken up."""
+
+
+class ChosenRecords(Sequence[Record]):
+    """Some rows of a corpus as a sequence of records, each built when it is asked for.
+
+    Parameters
+    ----------
+    corpus
+        Where they are.
+    rows
+        Which, in order.
+    """
+
+    def __init__(self, corpus: Corpus, rows: np.ndarray) -> None:
+        self.corpus = corpus
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Record]: ...
+    def __getitem__(self, index: int | slice) -> Record | list[Record]:
+        if isinstance(index, slice):
+            return [self.corpus.record(int(row)) for row in self.rows[index]]
+        return self.corpus.record(int(self.rows[index]))
+
+    @property
+    def num_residues(self) -> int:
+        """Over all chains of all records."""
+        return int(self.corpus.lengths[self.rows].sum())
+
+    def digest(self) -> str:
+        """Give a hash of residues, tracks, roles, ids and groups, in order."""
+        digest = hashlib.sha256()
+        groups, ids = (pl.Series(self.corpus.column(name)).gather(self.rows) for name in ("group", "id"))
+        digest.update("\x1f".join([*groups, *ids]).encode())
+        for start in range(0, len(self), 4096):
+            flat = self.corpus.gather(self.rows[start : start + 4096])
+            digest.update(flat.residues.tobytes() + flat.chain_lengths.tobytes())
+            for name in TRACK_DTYPES:
+                digest.update(name.encode() + flat.tracks.get(name, np.zeros(0)).tobytes())
+        return digest.hexdigest()
+
+
+def check_source(source: Path | str) -> None:
+    """Refuse an input that is neither a corpus nor a file, before anything is made.
+
+    Parameters
+    ----------
+    source
+        As the user gave it.
+    """
+    if not names_corpus(source) and not Path(source).is_dir():
+        check_file(source)
+
+
+def load_models(models: Sequence[str], device: str, precision: Precision) -> list[LanguageModel]:
+    """Load models whose names differ, because tables go by name.
+
+    Parameters
+    ----------
+    models
+        Runs, folders or names.
+    device, precision
+        Where and how to run them.
+
+    Raises
+    ------
+    ModelError
+        If two have one name.
+    """
+    loaded = [load_model(name, device=device, precision=precision) for name in models]
+    names = [model.name for model in loaded]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ModelError(
+            f"two models are called '{repeated[0]}'", hint="rename one of the folders; tables go by name"
+        )
+    return loaded
+
+
+def choose_rows(corpus: Corpus, rows: np.ndarray, max_records: int | None) -> np.ndarray:
+    """Take at most so many rows, chosen by their content keys, in the order of the corpus.
+
+    Parameters
+    ----------
+    corpus
+        Where they are.
+    rows
+        To choose from.
+    max_records
+        All if `None`.
+
+    Raises
+    ------
+    DataError
+        If there is nothing to choose from.
+    """
+    if not len(rows):
+        raise DataError(f"{corpus.name} has no records", hint="look at what prepare reported as dropped")
+    order = np.argsort(corpus.keys[rows], kind="stable")[:max_records]
+    return rows[np.sort(order)]
+
+
+def refuse_too_long(corpus: Corpus, rows: np.ndarray, models: Sequence[LanguageModel]) -> None:
+    """Refuse records over the limit of a model, naming the longest.
+
+    Parameters
+    ----------
+    corpus, rows
+        What is to be evaluated.
+    models
+        That have limits.
+
+    Raises
+    ------
+    DataError
+        If a record is too long.
+    """
+    for model in models:
+        limit = model.layout.max_tokens
+        needed = model.layout.num_positions(corpus.lengths[rows], corpus.num_chains_per_record[rows])
+        if limit is not None and needed.max() > limit:
+            worst = corpus.record(int(rows[needed.argmax()]))
+            raise DataError(
+                f"{corpus.name}: record '{worst.id}' has {len(worst):,} residues and needs {needed.max():,} "
+                f"tokens, but model '{model.name}' takes at most {limit:,} "
+                f"({int((needed > limit).sum()):,} of {len(rows):,} records are over it)",
+                hint="leave such records out of the input, or use a model without a limit",
+            )
+
+
+def evaluate_in_parts(
+    model: LanguageModel,
+    records: ChosenRecords,
+    folder: Path,
+    *,
+    contexts_per_residue: float,
+    predict: Callable[[slice, Callable[[int], None]], pl.DataFrame],
+    what: Any,
+    say: Say,
+) -> TableParts:
+    """Table what a model says of records, part by part; parts that are there already are taken up.
+
+    Parameters
+    ----------
+    model
+        For its name and weights.
+    records
+        All of them.
+    folder
+        Where the parts go.
+    contexts_per_residue
+        How many masked contexts `predict` runs, for the progress bar.
+    predict
+        Gives the rows of a slice of the records, and calls back with the number of contexts done.
+    what
+        Further settings that the rows depend on.
+    say
+        Tells the user what happens.
+    """
+    parts = TableParts(folder / _digest(model_digest(model), records.digest(), what))
+    lengths = records.corpus.lengths[records.rows]
+    slices = [slice(start, start + RECORDS_PER_PART) for start in range(0, len(records), RECORDS_PER_PART)]
+    missing = [number for number in range(len(slices)) if not parts.has(number)]
+    total = round(int(lengths.sum()) * contexts_per_residue)
+    left = round(sum(int(lengths[slices[number]].sum()) for number in missing) * contexts_per_residue)
+    say(f"{model.name}: about {total:,} masked contexts over {len(records):,} records; {model.path}")
+    if len(missing) < len(slices):
+        done = len(records) - sum(len(lengths[slices[number]]) for number in missing)
+        say(f"{model.name}: {done:,} of {len(records):,} records were done before the interruption")
+    begin = time.perf_counter()
+    with Progress(model.name, total, unit="context", start=total - left) as progress:
+        for number in missing:
+            part = predict(slices[number], lambda done: progress.advance(units=done))
+            parts.write(number, part)
+    say(f"{model.name}: done in {duration(time.perf_counter() - begin)}")
+    return parts
+
+
+def _digest(*facts: Any) -> str:
+    return hashlib.sha256(json.dumps([_FORMAT, *facts]).encode()).hexdigest()[:24]
+
+
+def say_leakage(name: str, records: Sequence[Record], say: Say) -> dict[str, Any] | None:
+    """Count what a model saw of the records, in training and in choosing its best weights.
+
+    Parameters
+    ----------
+    name
+        The model as the user gave it.
+    records
+        What it is judged on.
+    say
+        Tells the user.
+
+    Returns
+    -------
+    dict or None
+        `None` where the training data is not known.
+    """
+    if not Run.is_run(name):
+        say(f"leakage, {name}: not known, because it is no Run of protlm")
+        return None
+    run = Run.open(name)
+    manifest = run.read_json("data_manifest.json")
+    facts: dict[str, Any] = {}
+    for part, purpose in (("train", "training"), ("eval", "evaluation")):
+        corpus = _corpus_of(run, manifest.get(part))
+        if corpus is None:
+            if manifest.get(part):
+                say(f"leakage, {name}: its {purpose} data are not where they were, or have changed")
+            continue
+        counts = overlap(records, corpus)
+        if part == "train":
+            facts |= counts
+        else:
+            facts |= {f"eval_{key}": value for key, value in counts.items() if key.startswith("shared")}
+        say(
+            f"leakage, {name}: {counts['shared_chains']:,} of {counts['chains']:,} chains and "
+            f"{_groups(counts)} were in its {purpose} data"
+        )
+    return facts if "shared_chains" in facts else None
+
+
+def _groups(counts: dict[str, int]) -> str:
+    if not counts["groups"]:
+        return "an unknown number of groups (the input has none)"
+    return f"{counts['shared_groups']:,} of {counts['groups']:,} groups"
+
+
+def _corpus_of(run: Run, facts: dict[str, Any] | None) -> Corpus | None:
+    if not facts:
+        return None
+    try:
+        corpus = Corpus(run.path / facts["path"])
+    except DataError:
+        return None
+    return corpus if corpus.digest == facts["digest"] else None
