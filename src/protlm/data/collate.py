@@ -7,6 +7,7 @@ from protlm.data.flat import FlatRecords, expand_slices
 from protlm.data.layout import TokenLayout
 from protlm.errors import DataError
 from protlm.types.batch import NOT_A_RESIDUE, Batch
+from protlm.types.record import Role
 
 
 def collate(records: FlatRecords, layout: TokenLayout) -> Batch:
@@ -24,7 +25,8 @@ def collate(records: FlatRecords, layout: TokenLayout) -> Batch:
     Raises
     ------
     DataError
-        If a record is longer than the layout allows.
+        If a record is longer than the layout allows, or is a chain of which the layout must know whether
+        it is heavy or light, and it is neither.
     ModelError
         If a record has several chains and the layout cannot part them.
 
@@ -48,8 +50,11 @@ def collate(records: FlatRecords, layout: TokenLayout) -> Batch:
     is_last = np.zeros(num_chains, dtype=bool)
     is_last[first + per_record - 1] = True
 
-    before = np.where(is_first, len(layout.begin), len(layout.separator))
-    after = np.where(is_last, len(layout.end), 0)
+    is_heavy_alone, is_light_alone = _kept_separators(records, layout)
+    is_parted = ~is_first | is_light_alone
+    width = len(layout.separator)
+    before = len(layout.begin) * is_first + width * is_parted
+    after = len(layout.end) * is_last + width * is_heavy_alone
     chain_stop = np.cumsum(before + lengths + after) - after
     chain_start = chain_stop - lengths
     offsets = np.concatenate([[0], (chain_stop + after)[is_last]])
@@ -62,7 +67,8 @@ def collate(records: FlatRecords, layout: TokenLayout) -> Batch:
 
     tokens = np.empty(total, dtype=np.int64)
     tokens[where] = layout.residue_ids[records.residues]
-    _place(tokens, layout, offsets, chain_start[~is_first])
+    separators = np.where(is_heavy_alone, chain_stop, chain_start - width)[is_parted | is_heavy_alone]
+    _place(tokens, layout, offsets, separators)
     chain_index = np.full(total, NOT_A_RESIDUE, dtype=np.int32)
     chain_index[where] = np.repeat(chain_in_record, lengths)
     residue_start = np.full(total, NOT_A_RESIDUE, dtype=np.int32)
@@ -75,7 +81,7 @@ def collate(records: FlatRecords, layout: TokenLayout) -> Batch:
     positions = np.arange(total) - offsets[sequence_index]
     if layout.position_gap:
         later = np.zeros(total, dtype=np.int64)
-        later[chain_start[~is_first]] = layout.position_gap
+        later[chain_start[is_parted]] = layout.position_gap
         running = np.cumsum(later)
         positions += running - running[offsets[sequence_index]]
     return Batch(
@@ -91,14 +97,32 @@ def collate(records: FlatRecords, layout: TokenLayout) -> Batch:
             name: torch.from_numpy(_spread(values, where, total)) for name, values in records.tracks.items()
         },
         standard=torch.from_numpy(standard),
+        roles=torch.from_numpy(_spread(np.repeat(records.roles, lengths), where, total)),
     )
 
 
-def _place(tokens: np.ndarray, layout: TokenLayout, offsets: np.ndarray, later_starts: np.ndarray) -> None:
+def _kept_separators(records: FlatRecords, layout: TokenLayout) -> tuple[np.ndarray, np.ndarray]:
+    """Tell, per chain, whether it is alone and keeps the separator behind it, or before it."""
+    is_alone = np.repeat(records.chains_per_record == 1, records.chains_per_record)
+    if layout.single_chain == "bare":
+        nowhere = np.zeros_like(is_alone)
+        return nowhere, nowhere
+    is_heavy, is_light = is_alone & (records.roles == Role.HEAVY), is_alone & (records.roles == Role.LIGHT)
+    if num_others := int((is_alone & ~is_heavy & ~is_light).sum()):
+        raise DataError(
+            f"this model writes a heavy chain alone as H{layout.separator_text} and a light one as "
+            f"{layout.separator_text}L, but {num_others:,} of {len(records.keys):,} records are a single "
+            "chain that is not known to be either",
+            hint="name its column with --heavy or --light, or let protlm prepare number it",
+        )
+    return is_heavy, is_light
+
+
+def _place(tokens: np.ndarray, layout: TokenLayout, offsets: np.ndarray, separators: np.ndarray) -> None:
     for place, token in enumerate(layout.begin):
         tokens[offsets[:-1] + place] = layout.ids[token]
-    for place, token_id in enumerate(layout.separator_ids if len(later_starts) else ()):
-        tokens[later_starts - len(layout.separator) + place] = token_id
+    for place, token_id in enumerate(layout.separator_ids if len(separators) else ()):
+        tokens[separators + place] = token_id
     for place, token in enumerate(layout.end):
         tokens[offsets[1:] - len(layout.end) + place] = layout.ids[token]
 

@@ -272,7 +272,13 @@ class Corpus:
                 name: self._chains.gather(name, chain_rows, lengths, TRACK_DTYPES[name])
                 for name in self.track_names
             },
+            roles=self._roles(rows, counts),
         )
+
+    def _roles(self, rows: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        roles, per_record = self._records.lists("roles")
+        starts = np.cumsum(per_record) - per_record
+        return roles[expand_slices(starts[rows], counts)].astype(np.int8)
 
     def record(self, row: int) -> Record:
         """Build one record as an object.

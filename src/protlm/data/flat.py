@@ -26,6 +26,8 @@ class FlatRecords:
     """Content key per record, uint64 ``[n]``."""
     tracks: dict[str, np.ndarray]
     """Per-residue tracks ``[r]``, in the types of `TRACK_DTYPES`."""
+    roles: np.ndarray
+    """`Role` of each chain, int8 ``[c]``."""
 
     @property
     def record_lengths(self) -> np.ndarray:
@@ -94,4 +96,5 @@ def flatten_records(records: Sequence[Record]) -> FlatRecords:
         chains_per_record=np.array([len(record.chains) for record in records], dtype=np.int64),
         keys=np.array([record_key(record) for record in records], dtype=np.uint64),
         tracks=tracks,
+        roles=np.array([chain.role for chain in chains], dtype=np.int8),
     )

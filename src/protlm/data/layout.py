@@ -8,21 +8,64 @@ from typing import Self, TypeVar
 
 import numpy as np
 
+from protlm.data.vocabularies import ESM_TOKENS, LAYOUTS, VOCABULARIES, SingleChain
 from protlm.errors import ConfigError, ModelError, did_you_mean
 from protlm.types.alphabet import STANDARD, UNUSUAL
 
 FILE_NAME = "token_layout.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 CountT = TypeVar("CountT", int, np.ndarray)
 
 SEPARATORS: dict[str, tuple[str, ...]] = {
-    "cls-cls": ("<cls>", "<cls>"),
-    "cls": ("<cls>",),
-    "eos-eos": ("<eos>", "<eos>"),
-    "eos": ("<eos>",),
+    "cls-cls": ("cls", "cls"),
+    "cls": ("cls",),
+    "eos-eos": ("eos", "eos"),
+    "eos": ("eos",),
+    "sep": ("sep",),
+    "pipe": ("|",),
+    "linker": (*"GGGGS",) * 3,
 }
-"""Named ways of parting two chains. They are a property of the model that was trained with them."""
+"""Named ways of parting two chains. They are a property of the model that was trained with them.
+
+`linker:RESIDUES` is a linker of one's own. `cls`, `eos` and `sep` are written as the vocabulary writes them.
+"""
+
+_SPELLINGS = {
+    "cls": ("<cls>", "<s>", "[CLS]"),
+    "eos": ("<eos>", "</s>", "[SEP]"),
+    "sep": ("<sep>", "</s>", "[SEP]"),
+}
+"""How vocabularies write a special token, the usual way first."""
+
+
+def check_separator(name: str) -> str:
+    """Give the name of a separator back if there is such a one.
+
+    Parameters
+    ----------
+    name
+        One of `SEPARATORS`, or ``linker:RESIDUES``.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such separator.
+
+    Examples
+    --------
+    >>> check_separator("linker:GGGGSGGGGS")
+    'linker:GGGGSGGGGS'
+    """
+    kind, _, residues = name.partition(":")
+    is_linker = kind == "linker" and bool(residues) and set(residues) <= set(STANDARD)
+    if name not in SEPARATORS and not is_linker:
+        raise ConfigError(
+            f"unknown chain separator '{name}'",
+            hint=did_you_mean(name, SEPARATORS)
+            + ", or linker:RESIDUES with a linker of the twenty amino acids",
+        )
+    return name
 
 
 @dataclass(frozen=True)
@@ -50,6 +93,8 @@ class TokenLayout:
     """What stands for a residue letter that the vocabulary lacks; always one token per residue."""
     position_gap: int = 0
     """Added to the positions of each chain after the first."""
+    single_chain: SingleChain = "bare"
+    """A heavy or light chain alone: without a separator, or with it in the place it has in a pair."""
     max_tokens: int | None = None
     """Longest input with all special tokens; `None` where the model has no limit."""
 
@@ -57,6 +102,12 @@ class TokenLayout:
         needed = {*self.begin, *self.end, self.pad, self.mask, self.unknown, *STANDARD}
         if missing := sorted(needed - set(self.tokens)):
             raise ModelError(f"the vocabulary lacks {', '.join(missing)}", hint="check the tokenizer files")
+        if self.position_gap < 0:
+            raise ModelError(f"position_gap {self.position_gap} is negative", hint="0 puts chains end to end")
+        if self.single_chain not in ("bare", "keep-separator"):
+            raise ModelError(
+                f"single_chain '{self.single_chain}' is no choice", hint="known: bare, keep-separator"
+            )
 
     @cached_property
     def separator_ids(self) -> tuple[int, ...]:
@@ -113,15 +164,27 @@ class TokenLayout:
         """List the legal residue letters that this vocabulary replaces by `unknown`."""
         return "".join(letter for letter in UNUSUAL if letter not in self.ids)
 
-    def num_specials(self, num_chains: int) -> int:
-        """Count the special tokens of a record.
+    def num_separators(self, num_chains: CountT) -> CountT:
+        """Count the separators of a record.
 
         Parameters
         ----------
         num_chains
-            Chains in the record.
+            Chains in the record; a number or an array.
         """
-        return len(self.begin) + len(self.end) + (num_chains - 1) * len(self.separator)
+        kept = (num_chains == 1) if self.single_chain == "keep-separator" else 0
+        return num_chains - 1 + kept  # type: ignore[return-value]
+
+    def num_specials(self, num_chains: CountT) -> CountT:
+        """Count the tokens of a record that are no residues of its chains.
+
+        Parameters
+        ----------
+        num_chains
+            Chains in the record; a number or an array.
+        """
+        fixed = len(self.begin) + len(self.end)
+        return fixed + self.num_separators(num_chains) * len(self.separator)  # type: ignore[return-value]
 
     def num_positions(self, num_residues: CountT, num_chains: CountT) -> CountT:
         """Count the positions a record takes up, gaps between chains included; `max_tokens` limits it.
@@ -133,8 +196,8 @@ class TokenLayout:
         num_chains
             Chains in the record; the same.
         """
-        between = len(self.separator) + self.position_gap
-        return num_residues + len(self.begin) + len(self.end) + (num_chains - 1) * between  # type: ignore[return-value]
+        gaps = self.num_separators(num_chains) * self.position_gap
+        return num_residues + self.num_specials(num_chains) + gaps  # type: ignore[return-value]
 
     @property
     def max_residues(self) -> int | None:
@@ -147,7 +210,7 @@ class TokenLayout:
         Parameters
         ----------
         name
-            One of `SEPARATORS`.
+            One of `SEPARATORS`, or ``linker:RESIDUES``.
 
         Raises
         ------
@@ -156,11 +219,19 @@ class TokenLayout:
         ModelError
             If the vocabulary lacks its tokens.
         """
-        if name not in SEPARATORS:
-            raise ConfigError(f"unknown chain separator '{name}'", hint=did_you_mean(name, SEPARATORS))
-        layout = replace(self, separator=SEPARATORS[name])
+        _, _, residues = check_separator(name).partition(":")
+        layout = replace(self, separator=tuple(map(self._spelling, residues or SEPARATORS[name])))
         _ = layout.separator_ids  # refuses what the vocabulary lacks
         return layout
+
+    def _spelling(self, token: str) -> str:
+        ways = _SPELLINGS.get(token, (token,))
+        return next((way for way in ways if way in self.ids), ways[0])
+
+    @property
+    def separator_text(self) -> str:
+        """What stands between two chains, as text."""
+        return "".join(self.separator)
 
     def decode(self, token_ids: np.ndarray) -> str:
         """Write token ids as text, special tokens in angle brackets.
@@ -207,6 +278,8 @@ class TokenLayout:
                     f"{path} has format {version}; this protlm reads up to {FORMAT_VERSION}",
                     hint="upgrade protlm",
                 )
+            if version == 1:  # before single chains could keep their separator
+                values.setdefault("single_chain", "bare")
             for name in ("tokens", "begin", "end", "separator"):
                 values[name] = tuple(values[name])
             return cls(**{each.name: values.pop(each.name) for each in fields(cls)}, **values)
@@ -217,12 +290,87 @@ class TokenLayout:
             ) from None
 
 
-ESM_TOKENS = (
-    *("<cls>", "<pad>", "<eos>", "<unk>"),
-    *"LAGVSERTIDPKQNFYMHWCXBUZO",
-    *(".", "-", "<null_1>", "<mask>"),
-)
-"""The 33 tokens of ESM-1b, ESM-1v and ESM-2, by id (facebookresearch/esm, `esm/constants.py`)."""
+def layout_of_vocabulary(
+    vocabulary: str,
+    *,
+    separator: str = "cls-cls",
+    max_tokens: int | None = None,
+    position_gap: int = 0,
+    single_chain: SingleChain = "bare",
+) -> TokenLayout:
+    """Give the layout of a published vocabulary.
+
+    Parameters
+    ----------
+    vocabulary
+        A name in `protlm.data.vocabularies.VOCABULARIES`.
+    separator
+        A name in `SEPARATORS`, or ``linker:RESIDUES``.
+    max_tokens
+        Longest input with special tokens.
+    position_gap
+        Added to the positions of each chain after the first.
+    single_chain
+        How a chain alone is written.
+
+    Raises
+    ------
+    ConfigError
+        If a name is not known.
+    ModelError
+        If the vocabulary lacks the separator's tokens.
+
+    Examples
+    --------
+    >>> layout_of_vocabulary("balm", separator="eos").separator
+    ('</s>',)
+    """
+    if vocabulary not in VOCABULARIES:
+        raise ConfigError(f"unknown vocabulary '{vocabulary}'", hint=did_you_mean(vocabulary, VOCABULARIES))
+    words = VOCABULARIES[vocabulary]
+    return TokenLayout(
+        tokens=words.tokens,
+        begin=(words.begin,),
+        end=(words.end,),
+        pad=words.pad,
+        mask=words.mask,
+        unknown=words.unknown,
+        max_tokens=max_tokens,
+        position_gap=position_gap,
+        single_chain=single_chain,
+    ).with_separator(separator)
+
+
+def published_layout(name: str, *, max_tokens: int | None = None) -> TokenLayout:
+    """Give the layout of a published model.
+
+    Parameters
+    ----------
+    name
+        In `protlm.data.vocabularies.LAYOUTS`.
+    max_tokens
+        Longest input with special tokens.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such layout.
+
+    Examples
+    --------
+    >>> layout = published_layout("currab")
+    >>> layout.separator, layout.single_chain
+    (('<cls>',), 'keep-separator')
+    """
+    if name not in LAYOUTS:
+        raise ConfigError(f"unknown layout '{name}'", hint=did_you_mean(name, LAYOUTS))
+    facts = LAYOUTS[name]
+    return layout_of_vocabulary(
+        facts.vocabulary,
+        separator=facts.separator,
+        single_chain=facts.single_chain,
+        max_tokens=max_tokens,
+    )
 
 
 def esm_layout(*, max_tokens: int | None = None, separator: str = "cls-cls") -> TokenLayout:
@@ -235,4 +383,16 @@ def esm_layout(*, max_tokens: int | None = None, separator: str = "cls-cls") -> 
     separator
         One of `SEPARATORS`, for records of several chains.
     """
-    return TokenLayout(tokens=ESM_TOKENS, max_tokens=max_tokens).with_separator(separator)
+    return layout_of_vocabulary("esm", max_tokens=max_tokens, separator=separator)
+
+
+__all__ = [
+    "ESM_TOKENS",
+    "FILE_NAME",
+    "SEPARATORS",
+    "TokenLayout",
+    "check_separator",
+    "esm_layout",
+    "layout_of_vocabulary",
+    "published_layout",
+]

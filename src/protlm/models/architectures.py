@@ -1,14 +1,16 @@
 """New models to train: their sizes and how to build them."""
 
-from typing import Literal
+from dataclasses import replace
+from typing import Annotated, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from transformers import EsmConfig, EsmForMaskedLM
 
 from protlm.config import BaseConfig, Rate
-from protlm.data.layout import SEPARATORS, esm_layout
-from protlm.errors import did_you_mean
+from protlm.data.layout import TokenLayout, check_separator, layout_of_vocabulary
+from protlm.data.vocabularies import SingleChain
+from protlm.errors import ConfigError, ModelError
 from protlm.models.language_model import LanguageModel
 from protlm.models.loading import load_model
 from protlm.registry import Registry
@@ -20,6 +22,16 @@ architectures = Registry(
         "pretrained": "protlm.models.architectures:PretrainedArchitecture",
     },
 )
+
+
+def _known_separator(name: str) -> str:
+    try:
+        return check_separator(name)
+    except ConfigError as error:
+        raise ValueError(f"{error.message}; {error.hint}") from None
+
+
+Separator = Annotated[str, AfterValidator(_known_separator)]
 
 
 class EsmArchitecture:
@@ -42,8 +54,16 @@ class EsmArchitecture:
         """Dropout of hidden states and attention."""
         max_tokens: int | None = Field(default=None, ge=8)
         """Longest input; needed for learned positions."""
-        separator: str = "cls-cls"
-        """What stands between two chains."""
+        layer_norm_eps: float = Field(default=1e-5, gt=0)
+        """Of every layer norm; 1e-12 is what Hugging Face gives where a configuration does not say."""
+        vocabulary: str = "esm"
+        """A published vocabulary: esm, esm-sep, esm-pipe, preferential-masking, balm-package."""
+        separator: Separator = "cls-cls"
+        """What stands between two chains: cls-cls, cls, eos-eos, eos, sep, pipe, linker, linker:RESIDUES."""
+        position_gap: int = Field(default=0, ge=0)
+        """Added to the positions of each chain after the first."""
+        single_chain: SingleChain = "bare"
+        """A heavy or light chain alone: without the separator, or with it where it has it in a pair."""
 
         @model_validator(mode="after")
         def _sizes_fit(self) -> "EsmArchitecture.Config":
@@ -55,11 +75,26 @@ class EsmArchitecture:
                 raise ValueError("rotary positions need an even head width: hidden_size / num_heads")
             if self.positions == "learned" and self.max_tokens is None:
                 raise ValueError("learned positions need max_tokens")
-            if self.separator not in SEPARATORS:
+            try:
+                layout = self.layout
+            except (ConfigError, ModelError) as error:
+                raise ValueError(f"{error.message}; {error.hint}") from None
+            if layout.begin != ("<cls>",):
                 raise ValueError(
-                    f"unknown separator '{self.separator}'; {did_you_mean(self.separator, SEPARATORS)}"
+                    f"vocabulary '{self.vocabulary}' has no <cls>, which this architecture needs"
                 )
             return self
+
+        @property
+        def layout(self) -> TokenLayout:
+            """The tokens of the model."""
+            return layout_of_vocabulary(
+                self.vocabulary,
+                separator=self.separator,
+                max_tokens=self.max_tokens,
+                position_gap=self.position_gap,
+                single_chain=self.single_chain,
+            )
 
         def build(self, *, seed: int, name: str = "model") -> LanguageModel:
             """Make the model with weights drawn from `seed`.
@@ -83,8 +118,12 @@ class PretrainedArchitecture:
         kind: Literal["pretrained"] = "pretrained"
         name: str
         """A Run, a folder, a catalogue name, or a hub name."""
-        separator: str | None = None
+        separator: Separator | None = None
         """What stands between two chains; `None` keeps the model's own."""
+        position_gap: int | None = Field(default=None, ge=0)
+        """Added to the positions of each chain after the first; `None` keeps the model's own."""
+        single_chain: SingleChain | None = None
+        """How a heavy or light chain alone is written; `None` keeps the model's own."""
 
         def build(self, *, seed: int, name: str = "model") -> LanguageModel:
             """Load the model on the CPU.
@@ -101,6 +140,10 @@ class PretrainedArchitecture:
             model.name = name
             if self.separator is not None:
                 model.layout = model.layout.with_separator(self.separator)
+            own = {"position_gap": self.position_gap, "single_chain": self.single_chain}
+            model.layout = replace(
+                model.layout, **{k: value for k, value in own.items() if value is not None}
+            )
             return model
 
 
@@ -116,7 +159,7 @@ def build_esm(config: EsmArchitecture.Config, *, seed: int, name: str) -> Langua
     name
         For tables.
     """
-    layout = esm_layout(max_tokens=config.max_tokens, separator=config.separator)
+    layout = config.layout
     learned = config.positions == "learned"
     settings = EsmConfig(
         vocab_size=len(layout.tokens),
@@ -134,7 +177,7 @@ def build_esm(config: EsmArchitecture.Config, *, seed: int, name: str) -> Langua
         position_embedding_type="absolute" if learned else "rotary",
         emb_layer_norm_before=learned,
         token_dropout=config.token_dropout,
-        layer_norm_eps=1e-5,
+        layer_norm_eps=config.layer_norm_eps,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

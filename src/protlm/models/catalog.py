@@ -1,9 +1,12 @@
 """The catalogue of published models, read without torch."""
 
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from types import MappingProxyType
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -12,16 +15,37 @@ class CatalogEntry:
 
     name: str
     source: str
-    """Repository on the Hugging Face hub."""
+    """Repository on the Hugging Face hub, or the page of a download that `protlm convert` reads."""
     parameters: str
     licence: str
+    """As the source states it for the weights; ``not stated`` where it does not."""
     citation: str
+    molecule: Literal["protein", "antibody"] = "protein"
+    """What the model was trained on."""
+    layout: str | None = None
+    """A name in `protlm.data.vocabularies.LAYOUTS`; `None` where the model's own files say."""
     max_tokens: int | None = None
     """Longest input with begin and end tokens; `None` where there is no limit."""
+    trained_tokens: int | None = None
+    """Longest input in training, where that is shorter than what the model takes."""
+    note: str = ""
+
+    @property
+    def is_on_hub(self) -> bool:
+        """Whether the model loads by its name."""
+        return "://" not in self.source
+
+    @property
+    def convert_command(self) -> str | None:
+        """The command that makes a loadable folder of a download; `None` for a model on the hub."""
+        if self.is_on_hub:
+            return None
+        option = f" --layout {self.layout}" if self.layout else ""
+        return f"protlm convert DOWNLOAD --out {self.name}{option}"
 
 
 @cache
-def catalog() -> dict[str, CatalogEntry]:
+def catalog() -> Mapping[str, CatalogEntry]:
     """Give the entries of ``catalog.toml`` by short name.
 
     Examples
@@ -30,4 +54,21 @@ def catalog() -> dict[str, CatalogEntry]:
     1024
     """
     text = resources.files("protlm.models").joinpath("catalog.toml").read_text(encoding="utf-8")
-    return {name: CatalogEntry(name=name, **facts) for name, facts in tomllib.loads(text).items()}
+    entries = {name: CatalogEntry(name=name, **facts) for name, facts in tomllib.loads(text).items()}
+    return MappingProxyType(entries)
+
+
+def layout_in_catalog(source: str) -> str | None:
+    """Give the published layout of a source that the catalogue lists.
+
+    Parameters
+    ----------
+    source
+        A repository on the hub.
+
+    Examples
+    --------
+    >>> layout_in_catalog("brineylab/CurrAb")
+    'currab'
+    """
+    return next((entry.layout for entry in catalog().values() if entry.source == source), None)

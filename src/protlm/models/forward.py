@@ -1,4 +1,4 @@
-"""ESM-1b, ESM-1v and ESM-2 run on flat tokens from the Hugging Face module's own sub-modules.
+"""ESM-1b, ESM-1v, ESM-2 and RoBERTa run on flat tokens from the Hugging Face module's own sub-modules.
 
 Shapes: ``t`` tokens of the batch, ``d`` width, ``h`` heads, ``k`` head width, ``r`` rows that are
 read, ``n`` sequences of one length ``l``.
@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from transformers import RobertaModel
 
 from protlm.types.batch import Batch
 
@@ -47,7 +48,7 @@ def encode(
     Parameters
     ----------
     model
-        An `EsmModel`, possibly with adapters in it.
+        An `EsmModel` or a `RobertaModel`, possibly with adapters in it.
     batch
         Flat tokens on the model's device.
     rows
@@ -55,6 +56,8 @@ def encode(
     attention
         ``"grouped"`` or ``"padded"``; the results agree to rounding.
     """
+    if isinstance(model, RobertaModel):
+        return _encode_roberta(model, batch, rows, attention)
     x_td = _embed(model, batch)
     rotary = _rotary_table(model, batch, x_td.dtype)
     groups = _groups(batch, attention)
@@ -71,12 +74,14 @@ def head_logits(lm_head: Any, hidden: Float[Tensor, "r d"]) -> Float[Tensor, "r 
     Parameters
     ----------
     lm_head
-        An `EsmLMHead`.
+        An `EsmLMHead` or a `RobertaLMHead`.
     hidden
         States from `encode`.
     """
     hidden = lm_head.layer_norm(F.gelu(lm_head.dense(hidden)))
-    return lm_head.decoder(hidden) + lm_head.bias
+    logits = lm_head.decoder(hidden)
+    # RoBERTa's decoder adds the bias itself; adapters may wrap a decoder, and hide its attributes
+    return logits if getattr(lm_head.decoder, "bias", None) is not None else logits + lm_head.bias
 
 
 def _embed(model: Any, batch: Batch) -> Tensor:
@@ -157,6 +162,22 @@ def _layer(
     return layer.output.dropout(layer.output.dense(inner)) + x_td
 
 
+def _encode_roberta(model: Any, batch: Batch, rows: Tensor | None, attention: Attention) -> Tensor:
+    """RoBERTa differs by learned positions, one token type, and layer norms behind each block."""
+    embeddings = model.embeddings
+    x_td = embeddings.word_embeddings(batch.tokens) + embeddings.token_type_embeddings.weight[0]
+    x_td = x_td + embeddings.position_embeddings(batch.positions + embeddings.padding_idx + 1)
+    x_td = embeddings.dropout(embeddings.LayerNorm(x_td))
+    groups = _groups(batch, attention)
+    last = len(model.encoder.layer) - 1
+    for number, layer in enumerate(model.encoder.layer):
+        read = rows if number == last else None
+        mixed = _attend(layer.attention.self, x_td, groups, None, read)
+        x_td = layer.attention.output(mixed, x_td if read is None else x_td[read])
+        x_td = layer.output(layer.intermediate(x_td), x_td)
+    return x_td
+
+
 def _attend(
     module: Any,
     x_td: Tensor,
@@ -172,7 +193,8 @@ def _attend(
     if rotary is not None:
         query = _rotate(query, rotary if rows is None else (rotary[0][rows], rotary[1][rows]))
         key = _rotate(key, rotary)
-    dropout = module.dropout if module.training else 0.0
+    # ESM keeps a number there, RoBERTa a module
+    dropout = getattr(module.dropout, "p", module.dropout) if module.training else 0.0
     if not len(query):  # nothing is read
         return query.flatten(1)
     dtype = query.dtype

@@ -1,19 +1,26 @@
 """A masked language model with its token layout: the one object that scorers and recipes hold."""
 
+import inspect
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import EsmForMaskedLM, EsmTokenizer
+from transformers import EsmForMaskedLM, RobertaForMaskedLM
 
-from protlm.data.layout import TokenLayout
+from protlm.data.layout import FILE_NAME, TokenLayout
+from protlm.errors import ModelError
 from protlm.models.forward import Attention, attention_for, encode, head_logits, num_parameters
+from protlm.models.tokenizers import tokenizer_of
 from protlm.types.batch import Batch
 
 Precision = Literal["float32", "bfloat16"]
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+BEHIND_PADDING = ("esm", "roberta", "longformer", "xlm-roberta")
+"""Families whose position ids start behind the id of the padding token."""
 
 
 class MaskedModel(Protocol):
@@ -38,8 +45,8 @@ class MaskedModel(Protocol):
 class LanguageModel(nn.Module):
     """A Hugging Face masked language model run on flat batches.
 
-    ESM-1b, ESM-1v and ESM-2 run through `protlm.models.forward`; any other model through its own
-    call on a padded rectangle. `path` says which and why.
+    ESM-1b, ESM-1v, ESM-2 and RoBERTa run through `protlm.models.forward`; any other model through its
+    own call on a padded rectangle. `path` says which and why.
 
     Parameters
     ----------
@@ -52,7 +59,8 @@ class LanguageModel(nn.Module):
     attention
         Overrides the choice made for the device.
     tokenizer
-        The Hugging Face tokenizer that the model came with, to be saved with it; an ESM model needs none.
+        The Hugging Face tokenizer that the model came with, to be saved with it; where there is none, one
+        is made for ESM and RoBERTa.
     """
 
     def __init__(
@@ -69,9 +77,9 @@ class LanguageModel(nn.Module):
         self.layout = layout
         self.name = name
         self.tokenizer = tokenizer
-        self.is_flat = isinstance(module, EsmForMaskedLM)
+        self.is_flat = _has_flat_path(module)
         self._attention: Attention | None = attention
-        if self.is_flat:
+        if isinstance(module, EsmForMaskedLM):
             # never trained or read here; without this, distributed training waits for its gradient
             module.esm.contact_head.requires_grad_(False)
 
@@ -110,9 +118,8 @@ class LanguageModel(nn.Module):
         """
         batch = batch.to(self.device)
         if self.is_flat:
-            return encode(self.module.esm, batch, attention=self._attention_path()[0])
-        tokens = batch.pad(batch.tokens, self.layout.pad_id)
-        output = self.module.base_model(input_ids=tokens, attention_mask=_token_mask(batch))
+            return encode(self.module.base_model, batch, attention=self._attention_path()[0])
+        output = self.module.base_model(**self._padded_inputs(batch))
         return batch.unpad(output.last_hidden_state)
 
     def logits(self, batch: Batch, rows: Int[Tensor, " r"] | None = None) -> Float[Tensor, "r v"]:
@@ -128,10 +135,9 @@ class LanguageModel(nn.Module):
         batch = batch.to(self.device)
         rows = None if rows is None else rows.to(self.device)
         if self.is_flat:
-            states = encode(self.module.esm, batch, rows, attention=self._attention_path()[0])
+            states = encode(self.module.base_model, batch, rows, attention=self._attention_path()[0])
             return head_logits(self.module.lm_head, states)
-        tokens = batch.pad(batch.tokens, self.layout.pad_id)
-        logits = batch.unpad(self.module(input_ids=tokens, attention_mask=_token_mask(batch)).logits)
+        logits = batch.unpad(self.module(**self._padded_inputs(batch)).logits)
         return logits if rows is None else logits[rows]
 
     def forward(self, batch: Batch, rows: Tensor | None = None) -> Tensor:
@@ -171,18 +177,39 @@ class LanguageModel(nn.Module):
         """
         folder.mkdir(parents=True, exist_ok=True)
         self.module.save_pretrained(folder)
-        if self.is_flat:
-            vocabulary = folder / "vocab.txt"
-            vocabulary.write_text("\n".join(self.layout.tokens), encoding="utf-8")
-            EsmTokenizer(str(vocabulary)).save_pretrained(folder)
-        elif self.tokenizer is not None:
-            self.tokenizer.save_pretrained(folder)
+        tokenizer = self.tokenizer or tokenizer_of(self.module, self.layout)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(folder)
         self.layout.save(folder)
+
+    def _padded_inputs(self, batch: Batch) -> dict[str, Tensor]:
+        inputs = {
+            "input_ids": batch.pad(batch.tokens, self.layout.pad_id),
+            "attention_mask": batch.pad(torch.ones_like(batch.tokens), 0),
+        }
+        if self.layout.position_gap:
+            inputs["position_ids"] = self._position_ids(batch)
+        return inputs
+
+    def _position_ids(self, batch: Batch) -> Tensor:
+        """Positions as the module counts them, with the gap between chains."""
+        kind = self.module.config.model_type
+        calls = (self.module.forward, self.module.base_model.forward)
+        if not all("position_ids" in inspect.signature(call).parameters for call in calls):
+            raise ModelError(
+                f"model '{self.name}' ({kind}) cannot leave a gap of {self.layout.position_gap} positions "
+                "between chains: its call takes no position_ids",
+                hint=f"set position_gap to 0 in its {FILE_NAME} or in the configuration",
+            )
+        first = self.module.config.pad_token_id + 1 if kind in BEHIND_PADDING else 0
+        return batch.pad(batch.positions + first, first - 1 if first else 0)
 
     def _attention_path(self) -> tuple[Attention, str]:
         asked: Attention | None = self._attention
         return attention_for(self.device) if asked is None else (asked, "asked for")
 
 
-def _token_mask(batch: Batch) -> Tensor:
-    return batch.pad(torch.ones_like(batch.tokens), 0)
+def _has_flat_path(module: Any) -> bool:
+    if isinstance(module, RobertaForMaskedLM):
+        return not (module.config.is_decoder or module.config.add_cross_attention)
+    return isinstance(module, EsmForMaskedLM)

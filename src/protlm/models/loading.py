@@ -8,10 +8,11 @@ from safetensors import SafetensorError
 from transformers import AutoModelForMaskedLM, AutoTokenizer, EsmForMaskedLM
 from transformers.utils import logging as transformers_logging
 
-from protlm.data.layout import FILE_NAME, SEPARATORS, TokenLayout
+from protlm.data.layout import FILE_NAME, TokenLayout, published_layout
+from protlm.data.vocabularies import default_layout, layouts_of
 from protlm.errors import ModelError, did_you_mean
-from protlm.models.catalog import catalog
-from protlm.models.language_model import LanguageModel, Precision
+from protlm.models.catalog import CatalogEntry, catalog, layout_in_catalog
+from protlm.models.language_model import BEHIND_PADDING, LanguageModel, Precision
 from protlm.runs import Run
 
 transformers_logging.disable_progress_bar()  # ours says what takes long
@@ -96,7 +97,7 @@ def _locate(name: str) -> tuple[str, str]:
             )
         return str(path), path.resolve().name
     if name in catalog():
-        return catalog()[name].source, name
+        return _on_hub(catalog()[name]), name
     if name.count("/") == 1 and not name.startswith((".", "/")):
         return name, name.rpartition("/")[2]
     raise ModelError(
@@ -105,11 +106,21 @@ def _locate(name: str) -> tuple[str, str]:
     )
 
 
+def _on_hub(entry: CatalogEntry) -> str:
+    if not entry.is_on_hub:
+        raise ModelError(
+            f"model '{entry.name}' is not on a hub and must be made a folder first",
+            hint=f"download it from {entry.source}, run: {entry.convert_command}, and name that folder",
+        )
+    return entry.source
+
+
 def _load_module(source: str, shown: str) -> Any:
     folder = Path(source)
     if folder.is_dir() and not list(folder.glob("*.safetensors*")):
         raise ModelError(
-            f"{folder} has no .safetensors file", hint="pickled weights are not read; convert them first"
+            f"{folder} has no .safetensors file",
+            hint=f"pickled weights are not read; run: protlm convert {folder} --out NEW_FOLDER",
         )
     try:
         module, report = AutoModelForMaskedLM.from_pretrained(
@@ -173,17 +184,37 @@ def _load_layout(source: str, module: Any, shown: str) -> tuple[TokenLayout, Any
         )
     end = _tokens(tokenizer.eos_token, tokenizer.sep_token)
     separator = () if is_esm else _tokens(tokenizer.sep_token) or end
+    if layouts_of(tokens):
+        return _published_layout(source, tokens, module, shown), None if is_esm else tokenizer
+    begin = _tokens(tokenizer.cls_token, tokenizer.bos_token)
     layout = TokenLayout(
         tokens=tokens,
-        begin=_tokens(tokenizer.cls_token, tokenizer.bos_token),
+        begin=begin,
         end=end,
-        separator=separator or SEPARATORS["cls-cls"],
+        separator=separator or begin * 2,
         pad=tokenizer.pad_token or "a pad token",
         mask=tokenizer.mask_token or "a mask token",
         unknown="X" if "X" in vocabulary else tokenizer.unk_token or "X or a token for what is unknown",
         max_tokens=max_tokens_of(module.config),
     )
     return layout, None if is_esm else tokenizer
+
+
+def _published_layout(source: str, tokens: tuple[str, ...], module: Any, shown: str) -> TokenLayout:
+    name = layout_in_catalog(source) or default_layout(tokens)
+    if name is None:
+        known = layouts_of(tokens)
+        raise ModelError(
+            f"the vocabulary of model '{shown}' was used with several chain layouts: {', '.join(known)}",
+            hint=f"say which: protlm convert {source} --layout {known[0]} --out NEW_FOLDER",
+        )
+    layout = published_layout(name, max_tokens=max_tokens_of(module.config))
+    if layout.tokens != tokens:
+        raise ModelError(
+            f"model '{shown}' has another vocabulary than its published layout '{name}'",
+            hint=f"put {FILE_NAME} beside config.json",
+        )
+    return layout
 
 
 def _tokens(*candidates: str | None) -> tuple[str, ...]:
@@ -202,8 +233,7 @@ def max_tokens_of(config: Any) -> int | None:
         return None
     if not hasattr(config, "max_position_embeddings"):
         return None
-    # in the RoBERTa and ESM families position ids start behind the padding id
-    behind_padding = config.model_type in ("esm", "roberta", "longformer", "xlm-roberta")
+    behind_padding = config.model_type in BEHIND_PADDING
     return config.max_position_embeddings - (config.pad_token_id + 1 if behind_padding else 0)
 
 

@@ -42,6 +42,8 @@ class Batch:
     """Per-residue tracks brought to tokens, each ``[t]``; 0 on special tokens."""
     standard: Bool[Tensor, " t"] | None = None
     """Whether the token is one of the twenty amino acids: what masking may select."""
+    roles: Int[Tensor, " t"] | None = None
+    """`Role` of the chain a token belongs to; 0 on special tokens and where it is not known."""
 
     @property
     def num_sequences(self) -> int:
@@ -112,6 +114,7 @@ class Batch:
             record_keys=self.record_keys[chosen],
             tracks={name: values[source] for name, values in self.tracks.items()},
             standard=None if self.standard is None else self.standard[source],
+            roles=None if self.roles is None else self.roles[source],
         )
 
     def pad(self, values: Tensor, fill: float) -> Tensor:

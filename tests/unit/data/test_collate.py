@@ -18,7 +18,12 @@ WRITTEN = {
     "cls": ["<cls>"],
     "eos-eos": ["<eos>", "<eos>"],
     "eos": ["<eos>"],
+    "sep": ["<sep>"],
+    "pipe": ["|"],
+    "linker": list("GGGGSGGGGSGGGGS"),
 }
+# ESM's, with two tokens more, so that every separator can be written
+WIDE = replace(LAYOUT, tokens=(*LAYOUT.tokens, "<sep>", "|"))
 
 
 def text_of(batch, layout, sequence):
@@ -37,7 +42,7 @@ def test_every_named_separator_is_written_down_here():
 
 @pytest.mark.parametrize("separator", WRITTEN)
 def test_each_token_of_a_pair_maps_to_its_chain_and_residue(separator):
-    layout = LAYOUT.with_separator(separator)
+    layout = WIDE.with_separator(separator)
     between = WRITTEN[separator]
     batch = batch_of(layout, "WY", "QVQL/DIV", "GGG/H/KK")
     none = [-1] * len(between)
@@ -53,7 +58,7 @@ def test_each_token_of_a_pair_maps_to_its_chain_and_residue(separator):
 
 @pytest.mark.parametrize("separator", WRITTEN)
 def test_the_map_leads_from_any_token_back_to_its_letter(separator):
-    layout = LAYOUT.with_separator(separator)
+    layout = WIDE.with_separator(separator)
     records = random_records(25, seed=2, lengths=(1, 30))
     batch = batch_of(layout, *records)
     for token in range(len(batch.tokens)):
@@ -62,7 +67,7 @@ def test_the_map_leads_from_any_token_back_to_its_letter(separator):
             chain = records[int(batch.sequence_index[token])].chains[int(batch.chain_index[token])]
             assert chain.residues[int(batch.residue_index[token])] == letter
         else:
-            assert letter in ("<cls>", "<eos>")
+            assert letter in ("<cls>", "<eos>", *WRITTEN[separator])
     assert int(batch.is_residue.sum()) == sum(len(record) for record in records)
 
 
