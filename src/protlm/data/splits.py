@@ -1,8 +1,18 @@
 """Splits by group: a clonotype, donor or cluster is never on both sides."""
 
 import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from protlm.errors import DataError
 from protlm.types.record import Record
+
+Values = Sequence[Sequence[str]]
+"""Under one key, the values that each record has: one clonotype, two chains, none."""
 
 
 def is_held_out(record: Record, share: float, *, seed: int = 0) -> bool:
@@ -28,5 +38,163 @@ def is_held_out(record: Record, share: float, *, seed: int = 0) -> bool:
     True
     """
     group = record.group or "|".join(chain.residues for chain in record.chains)
-    digest = hashlib.blake2b(f"{seed}\x1f{group}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") / 2**64 < share
+    return _hash(seed, group) / 2**64 < share
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Which records must stay together."""
+
+    codes: np.ndarray
+    """Group of each record, 0-based, int64 ``[n]``."""
+    names: tuple[str, ...]
+    """A name for each group that depends on its members alone, not on the order of the records."""
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Records per group, int64."""
+        return np.bincount(self.codes, minlength=len(self.names))
+
+
+def connected_groups(*keys: Values, names: Sequence[str]) -> Groups:
+    """Put records into one group that share a value under any key, directly or through others.
+
+    Parameters
+    ----------
+    *keys
+        For each key, the values of each record. Empty values link nothing.
+    names
+        A name for each record, all different; a group is named after the first of its records by
+        name.
+
+    Returns
+    -------
+    Groups
+        The connected components.
+
+    Raises
+    ------
+    DataError
+        If a key has not one entry per record.
+
+    Examples
+    --------
+    The first two share a clonotype, the last two a light chain:
+
+    >>> groups = connected_groups([["c1"], ["c1"], [""]], [["L1"], ["L2"], ["L2"]], names=["a", "b", "c"])
+    >>> groups.codes.tolist(), groups.names
+    ([0, 0, 0], ('a',))
+    """
+    count = len(names)
+    rows: list[int] = []
+    nodes: list[int] = []
+    number_of: dict[tuple[int, str], int] = {}
+    for key, values in enumerate(keys):
+        if len(values) != count:
+            raise DataError(f"a key has values for {len(values):,} records, not for {count:,}")
+        for row, own in enumerate(values):
+            for value in own:
+                if value:
+                    rows.append(row)
+                    nodes.append(count + number_of.setdefault((key, value), len(number_of)))
+    size = count + len(number_of)
+    links = coo_array((np.ones(len(rows), dtype=np.int8), (rows, nodes)), shape=(size, size))
+    codes = connected_components(links, directed=False)[1][:count]
+    first: dict[int, str] = {}
+    for code, name in zip(codes.tolist(), names, strict=True):
+        first[code] = min(first.get(code, name), name)
+    order = {code: place for place, code in enumerate(sorted(first, key=lambda each: first[each]))}
+    return Groups(
+        np.array([order[code] for code in codes.tolist()], dtype=np.int64), tuple(sorted(first.values()))
+    )
+
+
+def assign_folds(
+    groups: Groups, shares: Sequence[float], *, strata: Sequence[str] | None = None, seed: int = 0
+) -> np.ndarray:
+    r"""Give each record a fold so that no group is in two and the folds have their shares of records.
+
+    Groups are placed from the largest to the smallest, equal ones in an order drawn by hash, each where
+
+    .. math:: \sum_s \frac{n_{fs}^2}{w_f N_s^2}
+
+    grows least, with :math:`n_{fs}` the records of stratum :math:`s` in fold :math:`f`, :math:`N_s` all
+    of the stratum and :math:`w_f` the fold's share. Without strata that is the emptiest fold for its share.
+
+    Parameters
+    ----------
+    groups
+        What must stay together.
+    shares
+        Of each fold, above 0, with sum 1.
+    strata
+        A label per record whose shares should be alike in all folds.
+    seed
+        Another seed gives another split.
+
+    Returns
+    -------
+    numpy.ndarray
+        Fold of each record, 0-based, int64.
+
+    Raises
+    ------
+    DataError
+        If there are fewer groups than folds.
+
+    Examples
+    --------
+    >>> groups = connected_groups(names=["a", "b", "c", "d"])
+    >>> sorted(assign_folds(groups, [0.5, 0.5]).tolist())
+    [0, 0, 1, 1]
+    """
+    weights = np.asarray(shares, dtype=np.float64)
+    if (weights <= 0).any() or abs(weights.sum() - 1) > 1e-9:
+        raise DataError(
+            f"the shares of the folds are {list(shares)}", hint="expected shares above 0 with sum 1"
+        )
+    if len(groups.names) < len(weights):
+        raise DataError(
+            f"{len(groups.names):,} groups cannot fill {len(weights)} folds",
+            hint="split by fewer or narrower keys, or into fewer folds",
+        )
+    counts = _counts_by_stratum(groups, strata)
+    hashes = [_hash(seed, name) for name in groups.names]
+    sizes = groups.sizes
+    order = sorted(range(len(sizes)), key=lambda code: (-sizes[code], hashes[code]))
+    totals = counts.sum(axis=0)
+    filled = np.zeros((len(weights), counts.shape[1]))
+    fold_of_group = np.zeros(len(sizes), dtype=np.int64)
+    for code in order:
+        added = counts[code]
+        growth = ((2 * filled + added) * added / totals**2).sum(axis=1) / weights
+        fold = int(growth.argmin())
+        fold_of_group[code] = fold
+        filled[fold] += added
+    return fold_of_group[groups.codes]
+
+
+def random_groups(names: Sequence[str]) -> Groups:
+    """Make each record a group of its own, for splits at random.
+
+    Parameters
+    ----------
+    names
+        A name for each record, all different.
+    """
+    return connected_groups(names=names)
+
+
+def _counts_by_stratum(groups: Groups, strata: Sequence[str] | None) -> np.ndarray:
+    """Give records by group and stratum, float64."""
+    stratum = np.zeros(len(groups.codes), dtype=np.int64)
+    if strata is not None:
+        stratum = np.unique(np.asarray(strata, dtype=np.str_), return_inverse=True)[1].reshape(-1)
+    counts = np.zeros((len(groups.names), int(stratum.max(initial=0)) + 1))
+    np.add.at(counts, (groups.codes, stratum), 1)
+    return counts
+
+
+def _hash(seed: int, text: str) -> int:
+    digest = hashlib.blake2b(f"{seed}\x1f{text}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little")

@@ -163,12 +163,16 @@ def bootstrap_means(
     with np.errstate(divide="ignore", invalid="ignore"):
         total = stacked.sum(axis=0)
         value = total[:num_columns] / total[num_columns:]
-        drawn = [counts.astype(np.float64) @ stacked for counts in resample_counts(num_units, num_draws, seed)]
+        drawn = [
+            counts.astype(np.float64) @ stacked for counts in resample_counts(num_units, num_draws, seed)
+        ]
         sums = np.concatenate(drawn)
         ratios = sums[:, :num_columns] / sums[:, num_columns:]
     informative = (stacked[:, num_columns:] > 0).sum(axis=0)
     return [
-        percentile_interval(value[column], ratios[:, column], counted[column], informative[column], confidence)
+        percentile_interval(
+            value[column], ratios[:, column], counted[column], informative[column], confidence
+        )
         for column in range(num_columns)
     ]
 

@@ -1,0 +1,134 @@
+"""Features that need no model: what any result on antibody pairs must be compared with."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from protlm.data.clonotypes import gene_family
+from protlm.data.numbering import gene_of
+from protlm.types.record import Chain, Record
+from protlm.types.regions import Mutated, Segment
+
+END_RESIDUES = 3
+"""Residues at each end of a chain that the baseline of ends looks at."""
+CONFOUNDED_ABOVE = 0.6
+"""AUROC of ends, length and source above which a result is called confounded (design, section 7)."""
+
+
+def one_hot(values: Sequence[str]) -> np.ndarray:
+    """Give a column for each value but the empty one.
+
+    Parameters
+    ----------
+    values
+        A word per row.
+
+    Returns
+    -------
+    numpy.ndarray
+        Of 0 and 1, float32 ``[n, distinct values]``, columns in alphabetical order.
+
+    Examples
+    --------
+    >>> one_hot(["b", "a", "", "b"]).tolist()
+    [[0.0, 1.0], [1.0, 0.0], [0.0, 0.0], [0.0, 1.0]]
+    """
+    names = sorted(set(values) - {""})
+    table = np.zeros((len(values), len(names)), dtype=np.float32)
+    place = {name: column for column, name in enumerate(names)}
+    rows = [row for row, value in enumerate(values) if value]
+    table[rows, [place[values[row]] for row in rows]] = 1
+    return table
+
+
+def v_gene_features(records: Sequence[Record]) -> np.ndarray | None:
+    """Give V genes, V families and the product of the families of the chains, one-hot.
+
+    The product is what a linear rule cannot make by itself, and what coupled V genes show in.
+
+    Parameters
+    ----------
+    records
+        With the same number of chains each.
+
+    Returns
+    -------
+    numpy.ndarray or None
+        ``[n, d]``; `None` where no chain has a V call.
+    """
+    calls = [[chain.v_call for chain in record.chains] for record in records]
+    if not any(call for own in calls for call in own):
+        return None
+    chains = list(zip(*calls, strict=True))
+    tables = [one_hot([gene_of(call) for call in column]) for column in chains]
+    families = [[gene_family(call) for call in column] for column in chains]
+    tables += [one_hot(column) for column in families]
+    if len(families) > 1:
+        joined = ["×".join(own) if all(own) else "" for own in zip(*families, strict=True)]
+        tables.append(one_hot(joined))
+    return np.concatenate(tables, axis=1)
+
+
+def end_features(records: Sequence[Record], sources: Sequence[str] | None = None) -> np.ndarray:
+    """Give the first and last three residues and the length of each chain, and the source.
+
+    What tells apart how chains were cut, primed or deposited, and nothing of what they bind.
+
+    Parameters
+    ----------
+    records
+        With the same number of chains each.
+    sources
+        Where each is from, such as its publication; left out if not given.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 ``[n, d]``.
+    """
+    tables = []
+    for chains in zip(*(record.chains for record in records), strict=True):
+        places = [*range(END_RESIDUES), *range(-END_RESIDUES, 0)]
+        tables += [one_hot([_letter(chain, place) for chain in chains]) for place in places]
+        tables.append(np.array([[len(chain)] for chain in chains], dtype=np.float32))
+    if sources is not None:
+        tables.append(one_hot(sources))
+    return np.concatenate(tables, axis=1)
+
+
+def mutation_features(records: Sequence[Record]) -> np.ndarray | None:
+    """Give by chain how many residues of the V segment differ from germline, and how the chains compare.
+
+    Parameters
+    ----------
+    records
+        With the track ``mutated``, of one or two chains.
+
+    Returns
+    -------
+    numpy.ndarray or None
+        Per chain its count and whether it is 0; for pairs also the difference of the counts and whether
+        only one of the two is unmutated. `None` where a chain has no such track.
+    """
+    chains = [chain for record in records for chain in record.chains]
+    if not all("mutated" in chain.tracks for chain in chains):
+        return None
+    counts = np.array(
+        [[_mutations(chain) for chain in record.chains] for record in records], dtype=np.float32
+    )
+    tables = [counts, (counts == 0).astype(np.float32)]
+    if counts.shape[1] == 2:
+        tables.append(np.abs(counts[:, :1] - counts[:, 1:]))
+        tables.append(((counts[:, :1] == 0) != (counts[:, 1:] == 0)).astype(np.float32))
+    return np.concatenate(tables, axis=1)
+
+
+def _mutations(chain: Chain) -> int:
+    mutated = chain.tracks["mutated"] == Mutated.MUTATED
+    if "segment" in chain.tracks:
+        mutated &= chain.tracks["segment"] == Segment.V
+    return int(mutated.sum())
+
+
+def _letter(chain: Chain, place: int) -> str:
+    return chain.residues[place] if len(chain) >= END_RESIDUES else ""
