@@ -1,8 +1,9 @@
 """pretrain: a corpus and a masking to a trained model in a Run."""
 
+import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,11 +12,12 @@ import numpy as np
 import polars as pl
 import torch
 import yaml
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from protlm.config import AnyConfig, BaseConfig, one_of
 from protlm.data.corpus import Corpus
-from protlm.errors import DataError, RunError
+from protlm.data.mixture import ShareOf, shares_at
+from protlm.errors import ConfigError, DataError, RunError
 from protlm.evaluation.frequencies import count_residues
 from protlm.masking import maskings
 from protlm.masking.corrupt import CorruptionConfig
@@ -26,25 +28,78 @@ from protlm.models.loading import pick_device
 from protlm.progress import duration
 from protlm.recipes.prepare import open_source
 from protlm.runs import Run
+from protlm.schedules import ScheduledWeight, schedules_in
 from protlm.training.loop import TrainingConfig, train
 from protlm.training.mlm_job import MaskingTally, MlmJob
+from protlm.training.sources import Source
 from protlm.types.batch import Corrupted
 from protlm.types.regions import Region
 
 Say = Callable[[str], None]
 
 
+class TrainSource(BaseConfig):
+    """One of several corpora to train on."""
+
+    source: str
+    """A corpus, ``FOLDER:SUBSET`` of one, or any file that `prepare` reads."""
+    share: ScheduledWeight | None = None
+    """Share of the drawn records, a number or a schedule; one corpus may have none and gets the rest."""
+    name: str = ""
+    """For logs and tables; the corpus' own where not said."""
+
+
 class DataConfig(BaseConfig):
     """What to train and evaluate on."""
 
-    train: str
-    """A corpus, ``FOLDER:SUBSET`` of one, or any file that `prepare` reads."""
+    train: str | tuple[TrainSource, ...]
+    """A corpus, ``FOLDER:SUBSET`` of one, or any file that `prepare` reads; or a list of
+    ``{source, share}`` to mix."""
+    share_of: ShareOf = "records"
+    """Whether the shares of a list count records (as CurrAb does) or tokens."""
     eval: str | None = None
     """The same, for evaluation during training."""
     eval_records: int = Field(default=2000, ge=1)
     """Evaluate on at most this many records, chosen by their content keys."""
     long_records: Literal["error", "drop"] = "error"
     """Records over the model's limit: stop, or leave out and count."""
+
+    @field_validator("train", mode="before")
+    @classmethod
+    def _source_or_list(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return value
+        if not isinstance(value, list | tuple) or not value:
+            raise ValueError("expected a source, or a list of {source: …, share: …}")
+        try:
+            return tuple(
+                each
+                if isinstance(each, TrainSource)
+                else TrainSource.from_dict(each, source=f"train.{number}")
+                for number, each in enumerate(value)
+            )
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+
+    @field_validator("train")
+    @classmethod
+    def _shares_fit(cls, value: str | tuple[TrainSource, ...]) -> str | tuple[TrainSource, ...]:
+        if isinstance(value, str):
+            return value
+        shares = [each.share for each in value]
+        if shares.count(None) > 1:
+            raise ValueError("only one of the sources may be without a share, and gets the rest of 1")
+        try:
+            for percent in range(101):
+                shares_at(shares, percent / 100)
+        except ConfigError as error:
+            raise ValueError(str(error).replace("\nhint: ", "; ")) from None
+        return value
+
+    @property
+    def sources(self) -> tuple[TrainSource, ...]:
+        """What to train on, as a list in any case."""
+        return (TrainSource(source=self.train),) if isinstance(self.train, str) else self.train
 
 
 class PretrainConfig(BaseConfig):
@@ -90,8 +145,9 @@ def pretrain(
     run.note(device=str(parts.device), threads=torch.get_num_threads(), computation=parts.model.path)
     torch.manual_seed(config.seed)
     train(parts.model, parts.job, config.training, run, device=parts.device)
-    count_residues(parts.job.train, parts.job.rows).write_parquet(run.table_path("train_frequencies"))
+    _count_residues(parts.job).write_parquet(run.table_path("train_frequencies"))
     rates_table(parts.job.tally).write_parquet(run.table_path("masking_rates"))
+    _report_sources(parts.job, run, say)
     run.finish()
     return run
 
@@ -101,6 +157,8 @@ def _same_config(run: Run, config: PretrainConfig) -> None:
     if not any(run.checkpoints_path.glob("step-*")):
         return  # nothing was trained yet
     old, new = run.read_config(), yaml.safe_load(config.dump())
+    with contextlib.suppress(ConfigError):  # settings that are new since then had their defaults
+        old = yaml.safe_load(PretrainConfig.from_dict(old).dump())
     changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
     if old and changed:
         raise RunError(
@@ -132,19 +190,25 @@ def assemble(config: PretrainConfig, run: Run, *, device: str, say: Say) -> Part
     say
         Tells the user what happens.
     """
-    corpus = open_source(config.data.train, run.path / "data" / "train", say=say)
+    corpora = [
+        open_source(each.source, run.path / "data" / folder, say=say)
+        for each, folder in zip(config.data.sources, _folders(config.data), strict=True)
+    ]
     held_out = None
     if config.data.eval is not None:
         held_out = open_source(config.data.eval, run.path / "data" / "eval", say=say)
-    manifest = _manifest(config, run, corpus, held_out)
+    manifest = _manifest(config, run, corpora, held_out)
     _same_data(run, manifest)
     run.write_json("data_manifest.json", manifest)
     place = pick_device(device)
     model = config.model.build(seed=config.seed, name=run.name)  # type: ignore[attr-defined]
     model = model.to(place)
-    rows = _fitting_rows(corpus, model, config.data, say)
+    sources = [
+        Source(name, corpus, _fitting_rows(corpus, model, config.data, say), each.share)
+        for name, corpus, each in zip(_names(config.data, corpora), corpora, config.data.sources, strict=True)
+    ]
     job = MlmJob(
-        train=corpus,
+        sources=sources,
         evaluation=held_out,
         masking=config.masking.build(),  # type: ignore[attr-defined]
         model=model,
@@ -152,11 +216,12 @@ def assemble(config: PretrainConfig, run: Run, *, device: str, say: Say) -> Part
         run=run,
         corruption=config.corruption,
         seed=config.seed,
-        rows=rows,
+        share_of=config.data.share_of,
+        schedules=dict(schedules_in(config.masking, "masking")),
         eval_rows=None if held_out is None else _eval_rows(held_out, model, config.data, say),
     )
     say(
-        f"{len(rows):,} training records, {int(job.sampler.lengths.sum()):,} tokens per epoch; "
+        f"{job.sources.num_records:,} training records, {job.sources.num_tokens:,} tokens per epoch; "
         f"{config.training.max_steps:,} steps of {config.training.step_tokens:,} tokens"
     )
     return Parts(model, job, place)
@@ -215,17 +280,61 @@ def rates_table(tally: MaskingTally) -> pl.DataFrame:
     tally
         Counted during training.
     """
-    total = MaskingTally(*(np.append(values, values.sum()) for values in vars(tally).values()))
+    asked, observed, maskable = (
+        np.append(values, values.sum()) for values in (tally.asked, tally.observed, tally.maskable)
+    )
     names = [region.name if region else "outside" for region in Region] + ["all"]
-    seen = total.maskable > 0
+    seen = maskable > 0
     return pl.DataFrame(
         {
             "region": np.array(names)[seen],
-            "asked": (total.asked[seen] / total.maskable[seen]),
-            "observed": (total.observed[seen] / total.maskable[seen]),
-            "n_residues": total.maskable[seen].astype(np.int64),
+            "asked": asked[seen] / maskable[seen],
+            "observed": observed[seen] / maskable[seen],
+            "n_residues": maskable[seen].astype(np.int64),
         }
     )
+
+
+def _names(data: DataConfig, corpora: Sequence[Corpus]) -> list[str]:
+    """Name each source, all different."""
+    names = [each.name or corpus.name for each, corpus in zip(data.sources, corpora, strict=True)]
+    return [
+        name if names.count(name) == 1 else f"{name}#{names[: place + 1].count(name)}"
+        for place, name in enumerate(names)
+    ]
+
+
+def _folders(data: DataConfig) -> list[str]:
+    """Name the folder of each corpus that is made from a file."""
+    count = len(data.sources)
+    return ["train"] if count == 1 else [f"train-{number}" for number in range(1, count + 1)]
+
+
+def _count_residues(job: MlmJob) -> pl.DataFrame:
+    tables = [count_residues(each.corpus, each.rows) for each in job.sources.sources]
+    if len(tables) == 1:
+        return tables[0]
+    keys = [name for name in tables[0].columns if name != "count"]
+    return pl.concat(tables).group_by(keys).agg(pl.col("count").sum()).sort(keys)
+
+
+def _report_sources(job: MlmJob, run: Run, say: Say) -> None:
+    """Keep and say what was drawn from each corpus, and how many records fell back to another masking."""
+    table = job.sources.table(job.settings.max_steps)
+    if table is not None:
+        table.write_parquet(run.table_path("sources"))
+        for row in table.iter_rows(named=True):
+            say(
+                f"{row['source']}: {row['records']:,} records ({row['record_share']:.1%}; "
+                f"asked {row['asked_share']:.1%}), {row['tokens']:,} tokens ({row['token_share']:.1%}), "
+                f"{row['epochs']:.2f} epochs"
+            )
+    fallen, total = job.tally.records.tolist()
+    if fallen:
+        say(
+            f"{fallen:,.0f} of {total:,.0f} drawn records lacked what the masking policy needs and were "
+            "treated as its settings say for such records"
+        )
 
 
 def _fitting_rows(corpus: Corpus, model: LanguageModel, data: DataConfig, say: Say) -> np.ndarray:
@@ -256,7 +365,9 @@ def _eval_rows(corpus: Corpus, model: LanguageModel, data: DataConfig, say: Say)
     return np.sort(rows[order[: data.eval_records]])
 
 
-def _manifest(config: PretrainConfig, run: Run, corpus: Corpus, held_out: Corpus | None) -> dict[str, Any]:
+def _manifest(
+    config: PretrainConfig, run: Run, corpora: Sequence[Corpus], held_out: Corpus | None
+) -> dict[str, Any]:
     def facts(source: str | None, each: Corpus | None) -> dict[str, Any] | None:
         if each is None:
             return None
@@ -270,7 +381,16 @@ def _manifest(config: PretrainConfig, run: Run, corpus: Corpus, held_out: Corpus
             "corpus": each.manifest,
         }
 
-    return {"train": facts(config.data.train, corpus), "eval": facts(config.data.eval, held_out)}
+    parts = [facts(each.source, corpus) for each, corpus in zip(config.data.sources, corpora, strict=True)]
+    train = parts[0]
+    if len(parts) > 1:
+        train = {
+            "source": " + ".join(each.source for each in config.data.sources),
+            "num_records": sum(len(corpus) for corpus in corpora),
+            "digest": "+".join(corpus.digest for corpus in corpora),
+            "sources": parts,
+        }
+    return {"train": train, "eval": facts(config.data.eval, held_out)}
 
 
 def _same_data(run: Run, manifest: dict[str, Any]) -> None:

@@ -65,6 +65,10 @@ class Job(Protocol):
         """Count the tokens of a micro-batch."""
         ...
 
+    def facts(self, num_steps: int) -> dict[str, float]:
+        """Give what else the log says when `num_steps` are done, such as scheduled settings."""
+        ...
+
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Give metrics on held-out data, `loss` among them; empty where there is none."""
         ...
@@ -214,7 +218,13 @@ class _Trainer:
 
     def _log(self, step: int, meter: "_Meter") -> None:
         rate = self.settings.optimizer.rate_at(step - 1, self.settings.max_steps)
-        values = {"step": step, "split": "train", **meter.take(), "learning_rate": rate}
+        values = {
+            "step": step,
+            "split": "train",
+            **meter.take(),
+            "learning_rate": rate,
+            **self.job.facts(step),
+        }
         self._write(values)
 
     def _evaluate(self, step: int) -> None:

@@ -1,6 +1,6 @@
 """Masked-language-model training as a job for the loop: a corpus, a masking, an objective."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, cast
@@ -11,14 +11,17 @@ from torch import nn
 
 from protlm.data.collate import collate
 from protlm.data.corpus import Corpus
-from protlm.data.sampling import StepSampler, budget_batches
+from protlm.data.mixture import DrawnStep, ShareOf, progress_at
+from protlm.data.sampling import budget_batches
 from protlm.masking.corrupt import CorruptionConfig, corrupt
 from protlm.masking.policies import UniformMasking
-from protlm.masking.selection import Draw
+from protlm.masking.selection import Draw, MaskingPolicy, Selection, maskable
 from protlm.models.language_model import LanguageModel
 from protlm.objectives.mlm import MaskedLanguageModelling
 from protlm.runs import Run
+from protlm.schedules import Schedule
 from protlm.training.loop import TrainingConfig
+from protlm.training.sources import Source, Sources, token_lengths
 from protlm.types.batch import Batch, Corrupted, LossOutput
 from protlm.types.regions import Region
 
@@ -36,19 +39,24 @@ class MaskingTally:
     """Selected residues."""
     maskable: np.ndarray = field(default_factory=lambda: np.zeros(len(Region)))
     """Residues that could have been selected."""
+    records: np.ndarray = field(default_factory=lambda: np.zeros(2))
+    """Records that lacked what the policy needs and fell back, and all records."""
 
-    def add(self, batch: Batch, probabilities: torch.Tensor, rows: torch.Tensor) -> None:
+    def add(self, batch: Batch, selection: Selection, rows: torch.Tensor) -> None:
         """Count one batch.
 
         Parameters
         ----------
         batch
             With or without a region track.
-        probabilities
-            Per token.
+        selection
+            What the policy gave.
         rows
             Selected tokens.
         """
+        probabilities = selection.probabilities
+        num_fallen = 0 if selection.fell_back is None else int(selection.fell_back.sum())
+        self.records += (num_fallen, batch.num_sequences)
         if "region" in batch.tracks:
             region = batch.tracks["region"].numpy()
         else:
@@ -56,8 +64,7 @@ class MaskingTally:
         size = len(Region)
         self.asked += np.bincount(region, weights=probabilities.numpy(), minlength=size)
         self.observed += np.bincount(region[rows.numpy()], minlength=size)
-        can = batch.standard if batch.standard is not None else batch.is_residue
-        self.maskable += np.bincount(region[can.numpy()], minlength=size)
+        self.maskable += np.bincount(region[maskable(batch).numpy()], minlength=size)
 
 
 class MlmJob:
@@ -65,50 +72,52 @@ class MlmJob:
 
     Parameters
     ----------
-    train, evaluation
-        Corpora; `evaluation` may be missing.
+    sources
+        Corpora to train on; at least one.
+    evaluation
+        Held-out corpus; may be missing.
     masking
         Policy for training. Evaluation always masks uniformly.
     model
         For its layout.
     settings
-        Token budgets.
+        Token budgets and number of steps.
     run
         Where the model goes.
     corruption
         Shares of mask, random and unchanged tokens.
     seed
         Of order and masks.
-    rows, eval_rows
-        Records to use; all by default.
+    share_of
+        Whether the shares of several sources count records or tokens.
+    schedules
+        Settings of the masking that change over training, by their key, for the log.
+    eval_rows
+        Records of `evaluation` to use; all by default.
     """
 
     def __init__(
         self,
         *,
-        train: Corpus,
+        sources: Sequence[Source],
         evaluation: Corpus | None,
-        masking: Any,
+        masking: MaskingPolicy,
         model: LanguageModel,
         settings: TrainingConfig,
         run: Run,
         corruption: CorruptionConfig,
         seed: int,
-        rows: np.ndarray | None = None,
+        share_of: ShareOf = "records",
+        schedules: Mapping[str, Schedule] | None = None,
         eval_rows: np.ndarray | None = None,
     ) -> None:
-        self.train, self.evaluation, self.masking, self.layout = train, evaluation, masking, model.layout
+        self.evaluation, self.masking, self.layout = evaluation, masking, model.layout
         self.settings, self.run, self.corruption, self.seed = settings, run, corruption, seed
-        self.rows = np.arange(len(train)) if rows is None else rows
+        self.schedules = dict(schedules or {})
         self.eval_rows = eval_rows
         self.objective = MaskedLanguageModelling()
         self.tally = MaskingTally()
-        self.sampler = StepSampler(
-            lengths=self._token_lengths(train)[self.rows],
-            keys=train.keys[self.rows],
-            step_tokens=settings.step_tokens,
-            seed=seed,
-        )
+        self.sources = Sources(sources, layout=model.layout, settings=settings, seed=seed, share_of=share_of)
 
     def steps(self, first_step: int) -> Iterator[tuple[int, list[Corrupted]]]:
         """Give the corrupted micro-batches of each step, those in which nothing was selected left out.
@@ -119,12 +128,22 @@ class MlmJob:
             0-based.
         """
         budget = self.settings.micro_tokens or self.settings.step_tokens
-        for step, epoch, chosen in self.sampler.steps(first_step):
-            micro_batches = [
-                self._corrupted(self.rows[chosen[part]], self._draw(step, epoch))
-                for part in budget_batches(self.sampler.lengths[chosen], budget)
-            ]
-            yield step, [each for each in micro_batches if len(each.rows)]
+        for drawn in self.sources.steps(first_step):
+            parts = budget_batches(self.sources.lengths_of(drawn), budget)
+            micro_batches = [self._corrupted(drawn, part) for part in parts]
+            yield drawn.step, [each for each in micro_batches if len(each.rows)]
+
+    def facts(self, num_steps: int) -> dict[str, float]:
+        """Give scheduled settings at the last step that is done, and what was drawn from each corpus.
+
+        Parameters
+        ----------
+        num_steps
+            Steps that are done.
+        """
+        progress = progress_at(max(0, num_steps - 1), self.settings.max_steps)
+        settings = {name: schedule.at(progress) for name, schedule in self.schedules.items()}
+        return {**settings, **self.sources.facts(num_steps)}
 
     def loss(self, model: nn.Module, micro_batch: Corrupted) -> LossOutput:
         """Give the summed loss of a micro-batch.
@@ -199,39 +218,21 @@ class MlmJob:
             UniformMasking(mean_rate=0.15),
             self.settings.micro_tokens or self.settings.step_tokens,
         )
-        parts = budget_batches(self._token_lengths(self.evaluation)[rows], budget)
+        parts = budget_batches(token_lengths(self.evaluation, self.layout)[rows], budget)
         batches = [collate(self.evaluation.gather(rows[part]), self.layout) for part in parts]
         draw = Draw(seed=EVAL_SEED)
         drawn = [corrupt(each, masking(each, draw), self.layout, draw=draw) for each in batches]
         return [each for each in drawn if len(each.rows)]
 
-    def _draw(self, step: int, epoch: int) -> Draw:
-        progress = min(1.0, step / max(1, self.settings.max_steps - 1))
-        return Draw(seed=self.seed, epoch=epoch, progress=progress)
-
-    def _corrupted(self, rows: np.ndarray, draw: Draw) -> Corrupted:
-        batch = collate(self.train.gather(rows), self.layout)
+    def _corrupted(self, drawn: DrawnStep, part: np.ndarray) -> Corrupted:
+        records, epoch = self.sources.gather(drawn, part)
+        batch = collate(records, self.layout)
+        progress = progress_at(drawn.step, self.settings.max_steps)
+        draw = Draw(seed=self.seed, epoch=epoch, progress=progress)
         selection = self.masking(batch, draw)
         corrupted = corrupt(batch, selection, self.layout, draw=draw, settings=self.corruption)
-        self.tally.add(batch, selection.probabilities, corrupted.rows)
+        self.tally.add(batch, selection, corrupted.rows)
         return corrupted
-
-    def _token_lengths(self, corpus: Corpus) -> np.ndarray:
-        return token_lengths(corpus, model_layout=self.layout)
-
-
-def token_lengths(corpus: Corpus, model_layout: Any) -> np.ndarray:
-    """Give the tokens of each record of a corpus, special tokens included.
-
-    Parameters
-    ----------
-    corpus
-        Any corpus.
-    model_layout
-        The model's `TokenLayout`.
-    """
-    separators = (corpus.num_chains_per_record - 1) * len(model_layout.separator)
-    return corpus.lengths + separators + len(model_layout.begin) + len(model_layout.end)
 
 
 def _to(corrupted: Corrupted, device: torch.device) -> Corrupted:
