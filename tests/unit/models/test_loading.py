@@ -207,7 +207,7 @@ class TestDamage:
         (esm / FILE_NAME).write_text(json.dumps({**facts, "format_version": 1}))
         assert load_model(esm, device="cpu").layout == before
         (esm / FILE_NAME).write_text(json.dumps({**facts, "format_version": 2}))
-        with pytest.raises(ModelError, match="damaged .*single_chain"):
+        with pytest.raises(ModelError, match=r"damaged .*single_chain"):
             load_model(esm, device="cpu")
 
     def test_a_layout_of_a_later_format_is_refused(self, esm):
