@@ -25,15 +25,18 @@ class Progress:
         Name of a unit.
     start
         Units done before, when resuming.
+    is_shown
+        Off in all but one of several processes.
     """
 
-    def __init__(self, title: str, total: int, *, unit: str, start: int = 0) -> None:
+    def __init__(self, title: str, total: int, *, unit: str, start: int = 0, is_shown: bool = True) -> None:
+        self._is_shown = is_shown
         self._title, self._total, self._unit = title, total, unit
         self._done = self._start = start
         self._began = self._last_line = time.monotonic()
         console = Console(stderr=True)
         self._bar: RichProgress | None = None
-        if console.is_terminal:
+        if is_shown and console.is_terminal:
             self._bar = RichProgress(
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -72,7 +75,7 @@ class Progress:
             self._bar.update(self._task, completed=self._done, note=note or self._rate())
             return
         now = time.monotonic()
-        if now - self._last_line >= _SECONDS_BETWEEN_LINES:
+        if self._is_shown and now - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = now
             print(self._line(note), file=sys.stderr, flush=True)  # noqa: T201
 

@@ -31,13 +31,17 @@ class Run:
     ----------
     path
         The folder.
+    writes
+        Whether this process writes; where several work on one Run, one does, and in the others every
+        method that writes does nothing.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, *, writes: bool = True) -> None:
         self.path = Path(path)
+        self.writes = writes
 
     @classmethod
-    def create(cls, path: Path | str, *, verb: str, force: bool = False) -> "Run":
+    def create(cls, path: Path | str, *, verb: str, force: bool = False, writes: bool = True) -> "Run":
         """Make or reopen a folder for writing.
 
         Parameters
@@ -48,6 +52,8 @@ class Run:
             The command that writes it, such as ``"pretrain"``.
         force
             Start over in a finished folder. Only files that a Run owns are removed.
+        writes
+            Whether this process writes. One that does not leaves checks and folder to the one that does.
 
         Raises
         ------
@@ -55,7 +61,9 @@ class Run:
             If the folder holds a finished Run and `force` is not given, a Run of another verb,
             or files that are no Run's.
         """
-        run = cls(path)
+        run = cls(path, writes=writes)
+        if not writes:
+            return run
         if run.path.exists() and not run.path.is_dir():
             raise RunError(f"{run.path} is a file, and a Run is a folder", hint="choose another --out")
         if run.path.is_dir() and any(run.path.iterdir()):
@@ -158,7 +166,8 @@ class Run:
         text
             YAML.
         """
-        (self.path / "config.yaml").write_text(text, encoding="utf-8")
+        if self.writes:
+            (self.path / "config.yaml").write_text(text, encoding="utf-8")
 
     def read_config(self) -> dict[str, Any]:
         """Read the resolved settings; empty where the verb has none."""
@@ -175,6 +184,8 @@ class Run:
         value
             Plain values.
         """
+        if not self.writes:
+            return
         path = self.path / name
         part = path.with_name(path.name + ".part")
         part.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
@@ -211,6 +222,8 @@ class Run:
         **values
             Plain values; `step` says where.
         """
+        if not self.writes:
+            return
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
 
@@ -223,7 +236,7 @@ class Run:
             The last step that counts.
         """
         path = self.path / "metrics.jsonl"
-        if path.exists():
+        if self.writes and path.exists():
             kept = [line for line in self.metrics() if line.get("step", 0) <= step]
             part = path.with_suffix(".part")
             part.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
@@ -242,6 +255,8 @@ class Run:
 
     def finish(self) -> None:
         """Mark the Run as finished."""
+        if not self.writes:
+            return
         (self.path / "DONE").write_text(datetime.now(UTC).isoformat(timespec="seconds") + "\n")
 
     def _clear(self) -> None:

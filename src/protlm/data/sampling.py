@@ -44,22 +44,61 @@ def _cuts(lengths: np.ndarray, max_tokens: int) -> Iterator[tuple[int, int]]:
         start = stop
 
 
-def _even_parts(lengths: np.ndarray, max_tokens: int) -> list[np.ndarray]:
+def even_parts(lengths: np.ndarray, max_tokens: int, *, multiple_of: int = 1) -> list[np.ndarray]:
     """Sort by length and cut into the fewest parts within the budget, all of nearly equal tokens.
 
     Filling each part to the brim would leave a small last one, always of the longest records, whose
     gradient would count as much as that of a full step.
+
+    Parameters
+    ----------
+    lengths
+        Tokens per item; at least one item.
+    max_tokens
+        Budget of a part. An item above it gets a part of its own.
+    multiple_of
+        Cut into a multiple of so many parts, one for each of several processes; with fewer items than
+        that, into one part per item.
+
+    Examples
+    --------
+    >>> [part.tolist() for part in even_parts(np.array([5, 2, 2, 9]), 10, multiple_of=2)]
+    [[1, 2, 0], [3]]
     """
     order = np.argsort(lengths, kind="stable")
     stops = np.cumsum(lengths[order])
     total, fewest = int(stops[-1]), -(-int(stops[-1]) // max_tokens)
-    for num_parts in range(fewest, len(order) + 1):
+    for num_parts in range(-(-fewest // multiple_of) * multiple_of, len(order) + 1, multiple_of):
         part_of = (stops - 1) * num_parts // total
         cuts = np.flatnonzero(np.diff(part_of)) + 1
         parts = [part for part in np.split(order, cuts) if len(part)]
-        if all(lengths[part].sum() <= max_tokens or len(part) == 1 for part in parts):
+        is_within = all(lengths[part].sum() <= max_tokens or len(part) == 1 for part in parts)
+        if is_within and len(parts) % multiple_of == 0:
             return parts
     return [order[index : index + 1] for index in range(len(order))]
+
+
+def process_share(parts: list[np.ndarray], process: int, num_processes: int) -> list[tuple[np.ndarray, bool]]:
+    """Give the parts of one process, as many for each, and whether a part counts.
+
+    Where the parts do not go round, a process gets the last one again, which then does not count.
+
+    Parameters
+    ----------
+    parts
+        At least one.
+    process, num_processes
+        Number of the process, 0-based, and of all.
+
+    Examples
+    --------
+    >>> three = [np.array([7]), np.array([8]), np.array([9])]
+    >>> [(part.tolist(), counts) for part, counts in process_share(three, 1, 2)]
+    [([8], True), ([9], False)]
+    """
+    rounds = -(-len(parts) // num_processes)
+    numbers = [number * num_processes + process for number in range(rounds)]
+    return [(parts[min(number, len(parts) - 1)], number < len(parts)) for number in numbers]
 
 
 @dataclass(frozen=True)
@@ -94,7 +133,7 @@ class StepSampler:
         steps: list[np.ndarray] = []
         for start, stop in _cuts(self.lengths[order], self.step_tokens * self.pool_steps):
             pool = order[start:stop]
-            steps += [pool[part] for part in _even_parts(self.lengths[pool], self.step_tokens)]
+            steps += [pool[part] for part in even_parts(self.lengths[pool], self.step_tokens)]
         shuffle = np.argsort(combine(self.seed, _BATCH_STREAM, epoch, np.arange(len(steps))))
         return [steps[index] for index in shuffle]
 

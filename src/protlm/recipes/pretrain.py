@@ -31,6 +31,7 @@ from protlm.runs import Run
 from protlm.schedules import ScheduledWeight, schedules_in
 from protlm.training.loop import TrainingConfig, train
 from protlm.training.mlm_job import MaskingTally, MlmJob
+from protlm.training.processes import Processes, distribution, launch_warning
 from protlm.training.sources import Source
 from protlm.types.batch import Corrupted
 from protlm.types.regions import Region
@@ -137,18 +138,29 @@ def pretrain(
     RunError
         If the Run is finished, or training fails.
     """
-    run = Run.create(out, verb="pretrain", force=force)
-    _same_config(run, config)
-    run.write_config(config.dump())
-    parts = assemble(config, run, device=device, say=say)
-    say(f"{parts.model.num_parameters:,} parameters; {parts.model.path}")
-    run.note(device=str(parts.device), threads=torch.get_num_threads(), computation=parts.model.path)
-    torch.manual_seed(config.seed)
-    train(parts.model, parts.job, config.training, run, device=parts.device)
-    _count_residues(parts.job).write_parquet(run.table_path("train_frequencies"))
-    rates_table(parts.job.tally).write_parquet(run.table_path("masking_rates"))
-    _report_sources(parts.job, run, say)
+    processes = Processes(pick_device(device))
+    say = processes.say(say)
+    if warning := launch_warning():
+        say(warning)
+    with processes.main_first():
+        run = Run.create(out, verb="pretrain", force=force, writes=processes.is_main)
+        _same_config(run, config)
+        run.write_config(config.dump())
+    parts = assemble(config, run, processes=processes, say=say)
+    say(f"{parts.model.num_parameters:,} parameters; {parts.model.path}; {distribution()}")
+    run.note(
+        device=str(processes.device),
+        threads=torch.get_num_threads(),
+        processes=processes.count,
+        computation=parts.model.path,
+    )
+    train(parts.model, parts.job, config.training, run, processes=processes, seed=config.seed)
+    if processes.is_main:
+        _count_residues(parts.job).write_parquet(run.table_path("train_frequencies"))
+        rates_table(parts.job.tally).write_parquet(run.table_path("masking_rates"))
+        _report_sources(parts.job, run, say)
     run.finish()
+    processes.close()
     return run
 
 
@@ -173,10 +185,9 @@ class Parts:
 
     model: LanguageModel
     job: MlmJob
-    device: torch.device
 
 
-def assemble(config: PretrainConfig, run: Run, *, device: str, say: Say) -> Parts:
+def assemble(config: PretrainConfig, run: Run, *, processes: Processes, say: Say) -> Parts:
     """Build model and job of a configuration, and record the data in the Run.
 
     Parameters
@@ -185,24 +196,24 @@ def assemble(config: PretrainConfig, run: Run, *, device: str, say: Say) -> Part
         What to do.
     run
         Where corpora made from files go.
-    device
-        Where to train.
+    processes
+        Who trains, and on which devices.
     say
         Tells the user what happens.
     """
-    corpora = [
-        open_source(each.source, run.path / "data" / folder, say=say)
-        for each, folder in zip(config.data.sources, _folders(config.data), strict=True)
-    ]
-    held_out = None
-    if config.data.eval is not None:
-        held_out = open_source(config.data.eval, run.path / "data" / "eval", say=say)
-    manifest = _manifest(config, run, corpora, held_out)
-    _same_data(run, manifest)
-    run.write_json("data_manifest.json", manifest)
-    place = pick_device(device)
+    with processes.main_first():  # a corpus made from a file is made once
+        corpora = [
+            open_source(each.source, run.path / "data" / folder, say=say)
+            for each, folder in zip(config.data.sources, _folders(config.data), strict=True)
+        ]
+        held_out = None
+        if config.data.eval is not None:
+            held_out = open_source(config.data.eval, run.path / "data" / "eval", say=say)
+        manifest = _manifest(config, run, corpora, held_out)
+        _same_data(run, manifest)
+        run.write_json("data_manifest.json", manifest)
     model = config.model.build(seed=config.seed, name=run.name)  # type: ignore[attr-defined]
-    model = model.to(place)
+    model = model.to(processes.device)
     sources = [
         Source(name, corpus, _fitting_rows(corpus, model, config.data, say), each.share)
         for name, corpus, each in zip(_names(config.data, corpora), corpora, config.data.sources, strict=True)
@@ -219,12 +230,20 @@ def assemble(config: PretrainConfig, run: Run, *, device: str, say: Say) -> Part
         share_of=config.data.share_of,
         schedules=dict(schedules_in(config.masking, "masking")),
         eval_rows=None if held_out is None else _eval_rows(held_out, model, config.data, say),
+        process=processes.index,
+        num_processes=processes.count,
     )
     say(
         f"{job.sources.num_records:,} training records, {job.sources.num_tokens:,} tokens per epoch; "
-        f"{config.training.max_steps:,} steps of {config.training.step_tokens:,} tokens"
+        f"{config.training.max_steps:,} steps of {_step_size(config.training)}"
     )
-    return Parts(model, job, place)
+    return Parts(model, job)
+
+
+def _step_size(training: TrainingConfig) -> str:
+    if training.step_records is not None:
+        return f"{training.step_records:,} records"
+    return f"{training.step_tokens:,} tokens"
 
 
 def dry_run(config: PretrainConfig, out: Path | str, *, device: str, say: Say) -> str:
@@ -250,7 +269,7 @@ def dry_run(config: PretrainConfig, out: Path | str, *, device: str, say: Say) -
 
     with tempfile.TemporaryDirectory() as folder:
         run = Run.create(Path(folder) / Path(out).name, verb="pretrain")
-        parts = assemble(config, run, device=device, say=say)
+        parts = assemble(config, run, processes=Processes(pick_device(device)), say=say)
         micro_batches = next(batches for _, batches in parts.job.steps(0) if batches)
         first = micro_batches[0]
         parts.job.loss(parts.model, first).loss.backward()  # warms up

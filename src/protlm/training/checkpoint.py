@@ -1,4 +1,9 @@
-"""Save and restore the whole training state in safetensors and JSON; no pickle."""
+"""Save and restore the whole training state in safetensors and JSON; no pickle.
+
+Tensors are saved whole, whatever number of processes held shards of them, so that any number of
+processes can go on. Random draws are functions of the step (`protlm.training.loop`), so no generator's
+state belongs to it.
+"""
 
 import json
 import shutil
@@ -10,12 +15,21 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from protlm.errors import RunError
+from protlm.training.sharding import like, load_weights, whole, whole_weights
 
 
 def save_checkpoint(
-    folder: Path, step: int, module: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]
+    folder: Path,
+    step: int,
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    state: dict[str, Any],
+    *,
+    writes: bool = True,
 ) -> None:
     """Write a checkpoint whole or not at all, and remove the older ones.
+
+    All processes must call this: those that hold shards hand them over.
 
     Parameters
     ----------
@@ -27,14 +41,19 @@ def save_checkpoint(
         What to save.
     state
         Further plain values.
+    writes
+        Whether this process writes.
     """
+    weights = whole_weights(module)
+    tensors, scalars = _flatten(optimizer)
+    if not writes:
+        return
     part = folder / f"step-{step:09d}.part"
     if part.exists():
         shutil.rmtree(part)
     part.mkdir(parents=True)
-    save_file(_unshared(module.state_dict()), part / "model.safetensors")
-    tensors, scalars = _flatten(optimizer)
-    save_file(tensors | {"random": torch.get_rng_state()}, part / "optimizer.safetensors")
+    save_file(_unshared(weights), part / "model.safetensors")
+    save_file(tensors, part / "optimizer.safetensors")
     state = {"format_version": 1, "step": step, "optimizer": scalars, **state}
     (part / "state.json").write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
     final = part.with_suffix("")
@@ -68,7 +87,7 @@ def load_checkpoint(
     newest = found[-1]
     state = json.loads((newest / "state.json").read_text(encoding="utf-8"))
     try:
-        missing, unexpected = module.load_state_dict(load_file(newest / "model.safetensors"), strict=False)
+        missing, unexpected = load_weights(module, load_file(newest / "model.safetensors"))
     except RuntimeError as error:
         raise RunError(
             f"the checkpoint {newest} does not fit the model: {str(error).splitlines()[0]}",
@@ -80,7 +99,7 @@ def load_checkpoint(
             f"the checkpoint {newest} does not fit the model", hint="was the config changed? pass --force"
         )
     tensors = load_file(newest / "optimizer.safetensors")
-    torch.set_rng_state(tensors.pop("random"))
+    tensors.pop("random", None)  # written by an earlier version
     _restore(optimizer, tensors, state["optimizer"])
     return state
 
@@ -105,16 +124,17 @@ def _flatten(optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.Tensor],
     tensors = {}
     for index, values in optimizer.state_dict()["state"].items():
         for name, value in values.items():
-            tensors[f"{index}.{name}"] = torch.as_tensor(value).contiguous()
+            tensors[f"{index}.{name}"] = torch.as_tensor(whole(value)).contiguous()
     return tensors, [group["lr"] for group in optimizer.param_groups]
 
 
 def _restore(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor], rates: list[float]) -> None:
     state = optimizer.state_dict()
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     restored: dict[int, dict[str, torch.Tensor]] = {}
     for key, tensor in tensors.items():
         index, _, name = key.partition(".")
-        restored.setdefault(int(index), {})[name] = tensor
+        restored.setdefault(int(index), {})[name] = like(tensor, parameters[int(index)])
     state["state"] = restored
     optimizer.load_state_dict(state)
     for group, rate in zip(optimizer.param_groups, rates, strict=True):

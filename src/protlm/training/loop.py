@@ -3,6 +3,9 @@
 It knows neither data nor loss. A `Job` gives the micro-batches of each step and turns one into a
 `LossOutput`; the loop divides by the count of the whole step, so that accumulation, and any number of
 processes, give the gradient of one large batch.
+
+Dropout is drawn from a generator that is seeded anew for each micro-batch by the number of its step and
+its own, so there is no generator state to save, and who computes a micro-batch makes no difference.
 """
 
 import itertools
@@ -11,20 +14,29 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, Protocol
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from protlm.config import BaseConfig
+from protlm.data.hashing import combine
 from protlm.errors import Interrupted, RunError
 from protlm.progress import Progress
 from protlm.runs import Run
 from protlm.training.checkpoint import load_checkpoint, save_checkpoint
 from protlm.training.optim import OptimizerConfig
+from protlm.training.processes import Processes
+from protlm.training.sharding import gradients_held, is_sharded_module, whole, whole_weights, wrap
 from protlm.training.stopping import StopRequest
 from protlm.types.batch import LossOutput
+
+_DROPOUT_STREAM = 201
+
+Sums = dict[str, tuple[float, int]]
+"""Named sums and their counts."""
 
 
 class TrainingConfig(BaseConfig):
@@ -34,8 +46,11 @@ class TrainingConfig(BaseConfig):
     """Optimiser steps."""
     step_tokens: int = Field(default=16384, ge=1)
     """Tokens per optimiser step, special tokens included, over all processes."""
+    step_records: int | None = Field(default=None, ge=1)
+    """Records per optimiser step instead of tokens, as published recipes count; their lengths then vary."""
     micro_tokens: int | None = Field(default=None, ge=1)
-    """Tokens per forward pass; a step is cut into as many as needed. `null` is the whole step."""
+    """Tokens per forward pass; a step is cut into as many as needed, equally many for each process.
+    `null` is the whole step, or one share per process."""
     optimizer: OptimizerConfig = OptimizerConfig()
     precision: Literal["float32", "bfloat16"] = "float32"
     """``bfloat16`` is mixed precision: weights stay in float32."""
@@ -54,11 +69,14 @@ class Job(Protocol):
     """What the loop trains on."""
 
     def steps(self, first_step: int) -> Iterator[tuple[int, list[Any]]]:
-        """Give ``(step, micro-batches)`` without end, from `first_step` on."""
+        """Give ``(step, micro-batches of this process)`` without end, from `first_step` on.
+
+        In one step every process has equally many, and at least one.
+        """
         ...
 
     def loss(self, model: nn.Module, micro_batch: Any) -> LossOutput:
-        """Give the summed loss of one micro-batch."""
+        """Give the summed loss of one micro-batch; where it counts nothing, a 0 with a gradient."""
         ...
 
     def num_tokens(self, micro_batch: Any) -> int:
@@ -69,58 +87,65 @@ class Job(Protocol):
         """Give what else the log says when `num_steps` are done, such as scheduled settings."""
         ...
 
-    def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """Give metrics on held-out data, `loss` among them; empty where there is none."""
+    def evaluate(self, model: nn.Module) -> dict[str, tuple[float, int]]:
+        """Give sums and counts over this process's share of the held-out data; empty where there is none.
+
+        `loss` is among them. Every process calls the model equally often.
+        """
         ...
 
-    def save_model(self, model: nn.Module) -> None:
-        """Write the model into the Run."""
+    def save_model(self, model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+        """Write the model into the Run, with these weights; called in the main process alone."""
         ...
 
     def state(self) -> dict[str, Any]:
-        """Give what must survive an interruption besides weights, as plain values."""
+        """Give what must survive an interruption besides weights: numbers, lists and mappings of them.
+
+        The states of all processes are added up.
+        """
         ...
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state` gave."""
+        """Take back the sum of what `state` gave; called in the main process alone."""
         ...
 
 
-def train(model: nn.Module, job: Job, settings: TrainingConfig, run: Run, *, device: torch.device) -> None:
+def train(
+    model: nn.Module, job: Job, settings: TrainingConfig, run: Run, *, processes: Processes, seed: int = 0
+) -> None:
     """Train to the end, from the newest checkpoint if the Run has one.
 
     Parameters
     ----------
     model
-        Trained in place.
+        On the device of this process; trained in place.
     job
         Data and loss.
     settings
         How long and how.
     run
         Where metrics, checkpoints and the model go.
-    device
-        Where to run when not launched by `accelerate`.
+    processes
+        All that train together.
+    seed
+        Of dropout.
 
     Raises
     ------
     RunError
         If the loss stops being a number.
+    Interrupted
+        If a signal stopped it; the state is saved.
     """
     AcceleratorState._reset_state()  # an earlier training in this process may have had another precision
     accelerator = Accelerator(
-        cpu=device.type == "cpu", mixed_precision="bf16" if settings.precision == "bfloat16" else "no"
+        cpu=processes.device.type == "cpu",
+        mixed_precision="bf16" if settings.precision == "bfloat16" else "no",
     )
+    wrapped = wrap(model, accelerator, processes)
     optimizer = settings.optimizer.build(model)
-    restored = load_checkpoint(run.checkpoints_path, model, optimizer)
-    first_step, best, meter = 0, math.inf, _Meter()
-    if restored is not None:
-        first_step, best = restored["step"], restored["best"]
-        job.restore(restored["job"])
-        meter.restore(restored["meter"])
-    run.rewind_log(first_step if restored is not None else -1)
-    wrapped, optimizer = accelerator.prepare(model, optimizer)
-    trainer = _Trainer(wrapped, model, optimizer, accelerator, job, settings, run, best, meter)
+    trainer = _Trainer(wrapped, model, optimizer, accelerator, job, settings, run, processes, seed)
+    first_step = trainer.resume()
     try:
         trainer.run_from(first_step)
     finally:
@@ -132,24 +157,45 @@ class _Trainer:
         self,
         wrapped: nn.Module,
         model: nn.Module,
-        optimizer: Any,
+        optimizer: torch.optim.Optimizer,
         accelerator: Accelerator,
         job: Job,
         settings: TrainingConfig,
         run: Run,
-        best: float,
-        meter: "_Meter",
+        processes: Processes,
+        seed: int,
     ) -> None:
         self.wrapped, self.model, self.optimizer = wrapped, model, optimizer
         self.accelerator, self.job, self.settings, self.run_folder = accelerator, job, settings, run
-        self.best, self.meter = best, meter
-        self.board = _Board(run, enabled=settings.tensorboard and accelerator.is_main_process)
+        self.processes, self.seed = processes, seed
+        self.best, self.meter = math.inf, _Meter()
+        self.board = _Board(run, is_on=False)
+
+    def resume(self) -> int:
+        """Take up the newest checkpoint, if there is one; give the steps done before."""
+        restored = load_checkpoint(self.run_folder.checkpoints_path, self.model, self.optimizer)
+        first_step = 0
+        if restored is not None:
+            first_step, self.best = restored["step"], restored["best"]
+            self.meter.restore(restored["meter"])
+            if self.processes.is_main:  # states are added up over processes
+                self.job.restore(restored["job"])
+        counts_to = first_step if restored is not None else -1
+        self.run_folder.rewind_log(counts_to)
+        self.board = _Board(
+            self.run_folder,
+            is_on=self.settings.tensorboard and self.processes.is_main,
+            purge_step=counts_to + 1,
+        )
+        return first_step
 
     def run_from(self, first_step: int) -> None:
         settings, meter, done = self.settings, self.meter, first_step
         self.wrapped.train()
-        progress = Progress("training", settings.max_steps, unit="step", start=first_step)
-        with progress, StopRequest() as stop:
+        progress = Progress(
+            "training", settings.max_steps, unit="step", start=first_step, is_shown=self.processes.is_main
+        )
+        with progress, StopRequest(is_launched=self.processes.count > 1) as stop:
             if first_step == 0:
                 self._evaluate(0)
             for step, micro_batches in itertools.islice(
@@ -163,9 +209,10 @@ class _Trainer:
                 progress.advance(f"loss {meter.loss:.3f} · {meter.tokens_per_second:,.0f} tokens/s")
                 if done % settings.eval_every == 0 or is_last:
                     self._evaluate(done)
-                if not is_last and (stop.is_asked or done % settings.save_every == 0):
+                is_asked = self.processes.any(stop.is_asked)
+                if not is_last and (is_asked or done % settings.save_every == 0):
                     self._save(done)
-                if stop.is_asked:
+                if is_asked:
                     break
         if done < settings.max_steps:
             raise Interrupted(
@@ -173,40 +220,49 @@ class _Trainer:
                 hint="run the same command again to go on from there",
             )
         if settings.keep == "last" or math.isinf(self.best):
-            self.job.save_model(self.model)
+            self._save_model()
+        state = self._job_state()
+        if self.processes.is_main:
+            self.job.restore(state)
 
-    def _step(self, step: int, micro_batches: list[Any]) -> tuple[dict[str, tuple[float, int]], int, float]:
-        accelerator = self.accelerator
-        if not micro_batches:  # so few residues that none was selected
-            return {}, 0, 0.0
+    def _step(self, step: int, micro_batches: list[Any]) -> tuple[Sums, int, float]:
+        """Train one step; give what it sums to over all processes, its tokens, and the gradient norm."""
         rate = self.settings.optimizer.rate_at(step, self.settings.max_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        mine, weights = _share(micro_batches, accelerator.process_index, accelerator.num_processes)
-        sums: dict[str, tuple[float, int]] = {}
-        for number, (micro_batch, weight) in enumerate(zip(mine, weights, strict=True)):
-            is_last = number == len(mine) - 1
+        mine: Sums = {}
+        for number, micro_batch in enumerate(micro_batches):
+            self._seed_dropout(step, number)
+            hold = number < len(micro_batches) - 1
             with (
-                accelerator.autocast(),
+                self.accelerator.autocast(),
                 torch.enable_grad(),
-                _maybe_no_sync(accelerator, self.wrapped, not is_last),
+                gradients_held(self.wrapped, self.accelerator, hold=hold),
             ):
                 output = self.job.loss(self.wrapped, micro_batch)
-                accelerator.backward(output.loss * weight)
-            if weight:
-                _accumulate(sums, {"loss": (output.loss.item(), output.count), **output.parts})
-        sums = _over_processes(sums, accelerator)
+                self.accelerator.backward(output.loss)
+            if output.count:
+                _accumulate(mine, {"loss": (output.loss.item(), output.count), **output.parts})
+        num_tokens = sum(self.job.num_tokens(each) for each in micro_batches)
+        sums, num_tokens = self._over_processes(mine, num_tokens)
+        if not sums:  # so few residues that none was selected
+            return {}, num_tokens, 0.0
         total, count = sums["loss"]
         if not math.isfinite(total):
             raise RunError(
                 f"the loss became {total} at step {step + 1}",
                 hint="lower training.optimizer.learning_rate or raise warmup_steps, and pass --force",
             )
-        norm = self._scale_and_clip(accelerator.num_processes / count)
+        # processes average their gradients
+        norm = self._scale_and_clip(self.processes.count / count)
         self.optimizer.step()
-        num_tokens = sum(self.job.num_tokens(each) for each in micro_batches)
         return sums, num_tokens, norm
+
+    def _seed_dropout(self, step: int, number: int) -> None:
+        number = number * self.processes.count + self.processes.index
+        drawn = combine(self.seed, _DROPOUT_STREAM, step, np.array([number]))
+        torch.manual_seed(int(drawn[0]))
 
     def _scale_and_clip(self, factor: float) -> float:
         """Turn the summed gradient into that of the mean; give its norm before clipping."""
@@ -214,43 +270,64 @@ class _Trainer:
         for parameter in parameters:
             parameter.grad.mul_(factor)  # type: ignore[union-attr]
         limit = self.settings.optimizer.clip_norm
-        return float(nn.utils.clip_grad_norm_(parameters, math.inf if limit is None else limit))
+        return float(whole(nn.utils.clip_grad_norm_(parameters, math.inf if limit is None else limit)))
+
+    def _over_processes(self, sums: Sums, num_tokens: int = 0) -> tuple[Sums, int]:
+        merged: Sums = {}
+        total = 0
+        for each, tokens in self.processes.gather((sums, num_tokens)):
+            _accumulate(merged, each)
+            total += tokens
+        return merged, total
 
     def _log(self, step: int, meter: "_Meter") -> None:
         rate = self.settings.optimizer.rate_at(step - 1, self.settings.max_steps)
-        values = {
-            "step": step,
-            "split": "train",
-            **meter.take(),
-            "learning_rate": rate,
-            **self.job.facts(step),
-        }
+        values = {"step": step, "split": "train", **meter.take(), "learning_rate": rate}
+        values |= self.job.facts(step)
         self._write(values)
 
     def _evaluate(self, step: int) -> None:
+        # sharded parameters are put together for the pass, which inference mode does not allow
+        no_gradients = torch.no_grad() if is_sharded_module(self.model) else torch.inference_mode()
         self.wrapped.eval()
-        with torch.inference_mode(), self.accelerator.autocast():
-            metrics = self.job.evaluate(self.model)
+        with no_gradients, self.accelerator.autocast():
+            sums, _ = self._over_processes(self.job.evaluate(self.model))
         self.wrapped.train()
-        if not metrics:
+        if not sums:
             return
+        metrics = {name: total / count for name, (total, count) in sums.items()}
         self._write({"step": step, "split": "eval", **metrics})
         if metrics["loss"] < self.best:
             self.best = metrics["loss"]
-            if self.settings.keep == "best" and self.accelerator.is_main_process:
-                self.job.save_model(self.model)
+            if self.settings.keep == "best":
+                self._save_model()
+
+    def _save_model(self) -> None:
+        weights = whole_weights(self.model)
+        if self.processes.is_main:
+            self.job.save_model(self.model, weights)
 
     def _write(self, values: dict[str, Any]) -> None:
-        if self.accelerator.is_main_process:
-            self.run_folder.log(**values)
-            self.board.write(values)
+        self.run_folder.log(**values)
+        self.board.write(values)
 
     def _save(self, step: int) -> None:
-        if self.accelerator.is_main_process:
-            optimizer = getattr(self.optimizer, "optimizer", self.optimizer)
-            state = {"best": self.best, "job": self.job.state(), "meter": self.meter.state()}
-            save_checkpoint(self.run_folder.checkpoints_path, step, self.model, optimizer, state)
-        self.accelerator.wait_for_everyone()
+        state = {"best": self.best, "job": self._job_state(), "meter": self.meter.state()}
+        save_checkpoint(
+            self.run_folder.checkpoints_path,
+            step,
+            self.model,
+            self.optimizer,
+            state,
+            writes=self.processes.is_main,
+        )
+        self.processes.gather(None)  # none goes on before the state is safe
+
+    def _job_state(self) -> dict[str, Any]:
+        first, *others = self.processes.gather(self.job.state())
+        for other in others:
+            first = _added(first, other)
+        return first
 
 
 class _Meter:
@@ -297,12 +374,13 @@ class _Meter:
 class _Board:
     """TensorBoard events, where wanted."""
 
-    def __init__(self, run: Run, *, enabled: bool) -> None:
+    def __init__(self, run: Run, *, is_on: bool, purge_step: int = 0) -> None:
         self._writer = None
-        if enabled:
+        if is_on:
             from torch.utils.tensorboard import SummaryWriter  # slow to import
 
-            self._writer = SummaryWriter(str(run.path / "tensorboard"))
+            # events from this step on, of a process that was killed after its last checkpoint, are void
+            self._writer = SummaryWriter(str(run.path / "tensorboard"), purge_step=purge_step)
 
     def write(self, values: dict[str, Any]) -> None:
         if self._writer is None:
@@ -316,32 +394,20 @@ class _Board:
             self._writer.close()
 
 
-def _share(micro_batches: list[Any], rank: int, world: int) -> tuple[list[Any], list[float]]:
-    """Deal micro-batches out to processes; one without work in the last round repeats one for nothing."""
-    rounds = -(-len(micro_batches) // world)
-    indices = [number * world + rank for number in range(rounds)]
-    weights = [1.0 if index < len(micro_batches) else 0.0 for index in indices]
-    return [micro_batches[min(index, len(micro_batches) - 1)] for index in indices], weights
-
-
-def _maybe_no_sync(accelerator: Accelerator, module: nn.Module, hold: bool) -> Any:
-    return accelerator.no_sync(module) if hold else torch.enable_grad()
-
-
-def _accumulate(sums: dict[str, tuple[float, int]], more: Mapping[str, tuple[float, int]]) -> None:
+def _accumulate(sums: Sums, more: Mapping[str, tuple[float, int]]) -> None:
     for name, (total, count) in more.items():
         old_total, old_count = sums.get(name, (0.0, 0))
         sums[name] = (old_total + total, old_count + count)
 
 
-def _over_processes(
-    sums: dict[str, tuple[float, int]], accelerator: Accelerator
-) -> dict[str, tuple[float, int]]:
-    if accelerator.num_processes == 1:
-        return sums
-    from accelerate.utils import gather_object
-
-    merged: dict[str, tuple[float, int]] = {}
-    for each in gather_object([sums]):
-        _accumulate(merged, each)
-    return merged
+def _added(one: Any, other: Any) -> Any:
+    """Add two nested structures of numbers of one shape; a mapping may lack keys that the other has."""
+    if isinstance(one, Mapping):
+        keys = [*one, *(key for key in other if key not in one)]
+        return {
+            key: _added(one[key], other[key]) if key in one and key in other else one.get(key, other.get(key))
+            for key in keys
+        }
+    if isinstance(one, list):
+        return [_added(a, b) for a, b in zip(one, other, strict=True)]
+    return one + other

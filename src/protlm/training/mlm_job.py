@@ -12,7 +12,7 @@ from torch import nn
 from protlm.data.collate import collate
 from protlm.data.corpus import Corpus
 from protlm.data.mixture import DrawnStep, ShareOf, progress_at
-from protlm.data.sampling import budget_batches
+from protlm.data.sampling import even_parts, process_share
 from protlm.masking.corrupt import CorruptionConfig, corrupt
 from protlm.masking.policies import UniformMasking
 from protlm.masking.selection import Draw, MaskingPolicy, Selection, maskable
@@ -94,6 +94,8 @@ class MlmJob:
         Settings of the masking that change over training, by their key, for the log.
     eval_rows
         Records of `evaluation` to use; all by default.
+    process, num_processes
+        Number of this process, 0-based, and of all; each makes and computes its share of every step.
     """
 
     def __init__(
@@ -110,7 +112,10 @@ class MlmJob:
         share_of: ShareOf = "records",
         schedules: Mapping[str, Schedule] | None = None,
         eval_rows: np.ndarray | None = None,
+        process: int = 0,
+        num_processes: int = 1,
     ) -> None:
+        self.process, self.num_processes = process, num_processes
         self.evaluation, self.masking, self.layout = evaluation, masking, model.layout
         self.settings, self.run, self.corruption, self.seed = settings, run, corruption, seed
         self.schedules = dict(schedules or {})
@@ -120,18 +125,17 @@ class MlmJob:
         self.sources = Sources(sources, layout=model.layout, settings=settings, seed=seed, share_of=share_of)
 
     def steps(self, first_step: int) -> Iterator[tuple[int, list[Corrupted]]]:
-        """Give the corrupted micro-batches of each step, those in which nothing was selected left out.
+        """Give this process's corrupted micro-batches of each step.
 
         Parameters
         ----------
         first_step
             0-based.
         """
-        budget = self.settings.micro_tokens or self.settings.step_tokens
         for drawn in self.sources.steps(first_step):
-            parts = budget_batches(self.sources.lengths_of(drawn), budget)
-            micro_batches = [self._corrupted(drawn, part) for part in parts]
-            yield drawn.step, [each for each in micro_batches if len(each.rows)]
+            lengths = self.sources.lengths_of(drawn)
+            share = self._share(lengths, self.settings.micro_tokens or int(lengths.sum()))
+            yield drawn.step, [self._corrupted(drawn, part, counts=counts) for part, counts in share]
 
     def facts(self, num_steps: int) -> dict[str, float]:
         """Give scheduled settings at the last step that is done, and what was drawn from each corpus.
@@ -148,6 +152,9 @@ class MlmJob:
     def loss(self, model: nn.Module, micro_batch: Corrupted) -> LossOutput:
         """Give the summed loss of a micro-batch.
 
+        One in which nothing is selected runs with one token and gives 0, with a gradient of 0, because
+        processes wait for each other's gradients.
+
         Parameters
         ----------
         model
@@ -156,51 +163,57 @@ class MlmJob:
             From `steps`.
         """
         device = next(model.parameters()).device
+        if not len(micro_batch.rows):
+            return LossOutput(self.objective(model, _to(_with_one_row(micro_batch), device)).loss * 0.0, 0)
         return self.objective(model, _to(micro_batch, device))
 
     def num_tokens(self, micro_batch: Corrupted) -> int:
-        """Count tokens; there is no padding.
+        """Count the tokens of a micro-batch in which something is selected; there is no padding.
 
         Parameters
         ----------
         micro_batch
             From `steps`.
         """
-        return len(micro_batch.batch.tokens)
+        return len(micro_batch.batch.tokens) if len(micro_batch.rows) else 0
 
-    def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """Give loss and accuracy on fixed uniform masks of the evaluation corpus.
+    def evaluate(self, model: nn.Module) -> dict[str, tuple[float, int]]:
+        """Sum loss and accuracy on fixed uniform masks over this process's share of the evaluation corpus.
 
         Parameters
         ----------
         model
             The bare model.
         """
-        sums: dict[str, list[float]] = {}
+        sums: dict[str, tuple[float, int]] = {}
         for micro_batch in self._eval_batches:
             output = self.loss(model, micro_batch)
+            if not output.count:
+                continue
             for name, (total, count) in {"loss": (output.loss.item(), output.count), **output.parts}.items():
-                old = sums.setdefault(name, [0.0, 0.0])
-                old[0] += total
-                old[1] += count
-        return {name: total / count for name, (total, count) in sums.items()}
+                old_total, old_count = sums.get(name, (0.0, 0))
+                sums[name] = (old_total + total, old_count + count)
+        return sums
 
-    def save_model(self, model: nn.Module) -> None:
+    def save_model(self, model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
         """Write the model into the Run.
 
         Parameters
         ----------
         model
             The bare model.
+        weights
+            Its whole weights, where processes hold shards of them.
         """
+        del weights
         cast(LanguageModel, model).save(self.run.model_path)
 
     def state(self) -> dict[str, Any]:
-        """Give the tally as plain lists."""
+        """Give this process's tally as plain lists."""
         return {name: values.tolist() for name, values in vars(self.tally).items()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state` gave.
+        """Take back what `state` gave, added up over processes.
 
         Parameters
         ----------
@@ -214,25 +227,39 @@ class MlmJob:
         if self.evaluation is None:
             return []
         rows = np.arange(len(self.evaluation)) if self.eval_rows is None else self.eval_rows
-        masking, budget = (
-            UniformMasking(mean_rate=0.15),
-            self.settings.micro_tokens or self.settings.step_tokens,
-        )
-        parts = budget_batches(token_lengths(self.evaluation, self.layout)[rows], budget)
-        batches = [collate(self.evaluation.gather(rows[part]), self.layout) for part in parts]
-        draw = Draw(seed=EVAL_SEED)
-        drawn = [corrupt(each, masking(each, draw), self.layout, draw=draw) for each in batches]
-        return [each for each in drawn if len(each.rows)]
+        if not len(rows):
+            return []
+        masking, draw, batches = UniformMasking(mean_rate=0.15), Draw(seed=EVAL_SEED), []
+        budget = self.settings.micro_tokens or self.settings.step_tokens
+        for part, counts in self._share(token_lengths(self.evaluation, self.layout)[rows], budget):
+            batch = collate(self.evaluation.gather(rows[part]), self.layout)
+            corrupted = corrupt(batch, masking(batch, draw), self.layout, draw=draw)
+            batches.append(corrupted if counts else _without_rows(corrupted))
+        return batches
 
-    def _corrupted(self, drawn: DrawnStep, part: np.ndarray) -> Corrupted:
+    def _share(self, lengths: np.ndarray, budget: int) -> list[tuple[np.ndarray, bool]]:
+        parts = even_parts(lengths, budget, multiple_of=self.num_processes)
+        return process_share(parts, self.process, self.num_processes)
+
+    def _corrupted(self, drawn: DrawnStep, part: np.ndarray, *, counts: bool = True) -> Corrupted:
         records, epoch = self.sources.gather(drawn, part)
         batch = collate(records, self.layout)
         progress = progress_at(drawn.step, self.settings.max_steps)
         draw = Draw(seed=self.seed, epoch=epoch, progress=progress)
         selection = self.masking(batch, draw)
         corrupted = corrupt(batch, selection, self.layout, draw=draw, settings=self.corruption)
+        if not counts:
+            return _without_rows(corrupted)
         self.tally.add(batch, selection, corrupted.rows)
         return corrupted
+
+
+def _without_rows(corrupted: Corrupted) -> Corrupted:
+    return Corrupted(corrupted.batch, corrupted.rows[:0], corrupted.targets[:0])
+
+
+def _with_one_row(corrupted: Corrupted) -> Corrupted:
+    return Corrupted(corrupted.batch, torch.zeros(1, dtype=torch.int64), corrupted.batch.tokens[:1])
 
 
 def _to(corrupted: Corrupted, device: torch.device) -> Corrupted:

@@ -2,15 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import polars as pl
 
 from protlm.data.corpus import Corpus
 from protlm.data.flat import FlatRecords
+from protlm.data.layout import TokenLayout
 from protlm.data.mixture import DrawnStep, MixtureSampler, ShareOf
 from protlm.data.sampling import StepSampler
+from protlm.errors import ConfigError
 from protlm.schedules import Schedule
 from protlm.training.loop import TrainingConfig
 from protlm.types.record import TRACK_DTYPES
@@ -49,17 +50,25 @@ class Sources:
         self,
         sources: Sequence[Source],
         *,
-        layout: Any,
+        layout: TokenLayout,
         settings: TrainingConfig,
         seed: int,
         share_of: ShareOf = "records",
     ) -> None:
         self.sources = list(sources)
+        if settings.step_records is not None and len(sources) > 1:
+            raise ConfigError(
+                "training.step_records counts the records of one corpus, and there are several",
+                hint="set training.step_tokens instead",
+            )
         self.lengths = [token_lengths(each.corpus, layout)[each.rows] for each in sources]
         """Tokens per record, special tokens included, by source."""
         self.samplers = [
             StepSampler(
-                lengths=lengths, keys=each.corpus.keys[each.rows], step_tokens=settings.step_tokens, seed=seed
+                lengths=lengths if settings.step_records is None else np.ones_like(lengths),
+                keys=each.corpus.keys[each.rows],
+                step_tokens=settings.step_records or settings.step_tokens,
+                seed=seed,
             )
             for each, lengths in zip(sources, self.lengths, strict=True)
         ]
@@ -221,7 +230,7 @@ def join_flat(pieces: Sequence[FlatRecords]) -> FlatRecords:
     return FlatRecords(**joined, tracks=tracks)
 
 
-def token_lengths(corpus: Corpus, model_layout: Any) -> np.ndarray:
+def token_lengths(corpus: Corpus, model_layout: TokenLayout) -> np.ndarray:
     """Give the tokens of each record of a corpus, special tokens included.
 
     Parameters
@@ -229,7 +238,6 @@ def token_lengths(corpus: Corpus, model_layout: Any) -> np.ndarray:
     corpus
         Any corpus.
     model_layout
-        The model's `TokenLayout`.
+        The model's.
     """
-    separators = (corpus.num_chains_per_record - 1) * len(model_layout.separator)
-    return corpus.lengths + separators + len(model_layout.begin) + len(model_layout.end)
+    return corpus.lengths + model_layout.num_specials(corpus.num_chains_per_record)

@@ -3,20 +3,30 @@
 import signal
 import sys
 import threading
+import time
 from types import FrameType, TracebackType
 from typing import Self
+
+ECHO_SECONDS = 5.0
+"""A launcher passes on the signal that the terminal sent to its processes already, within this time."""
 
 
 class StopRequest:
     """Turns the first SIGINT or SIGTERM into a flag; the second one interrupts at once.
 
     A step is never cut in the middle, so the state that is saved is that of a whole step.
+
+    Parameters
+    ----------
+    is_launched
+        Whether a launcher started this process; its echo of the first signal then does not count.
     """
 
     _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_launched: bool = False) -> None:
         self.is_asked = False
+        self._is_launched, self._asked_at = is_launched, 0.0
         self._old: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> Self:
@@ -33,6 +43,8 @@ class StopRequest:
     def _ask(self, number: int, frame: FrameType | None) -> None:
         del number, frame
         if self.is_asked:
+            if self._is_launched and time.monotonic() - self._asked_at < ECHO_SECONDS:
+                return
             raise KeyboardInterrupt
-        self.is_asked = True
+        self.is_asked, self._asked_at = True, time.monotonic()
         sys.stderr.write("stopping after this step and saving; a second time stops at once, unsaved\n")

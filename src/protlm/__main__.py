@@ -1,0 +1,5 @@
+"""``python -m protlm``, and ``accelerate launch -m protlm``."""
+
+from protlm.cli.main import main
+
+main()
