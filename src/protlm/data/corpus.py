@@ -276,9 +276,8 @@ class Corpus:
         )
 
     def _roles(self, rows: np.ndarray, counts: np.ndarray) -> np.ndarray:
-        roles, per_record = self._records.lists("roles")
-        starts = np.cumsum(per_record) - per_record
-        return roles[expand_slices(starts[rows], counts)].astype(np.int8)
+        roles = self._records.lists("roles")[0]
+        return roles[expand_slices(self._list_starts[rows], counts)].astype(np.int8)
 
     def record(self, row: int) -> Record:
         """Build one record as an object.
