@@ -1,4 +1,4 @@
-"""What every evaluation of models on a corpus needs: records, models, and parts that can be taken up again."""
+"""What every evaluation of models on a corpus needs: records, models, parts that can be taken up again."""
 
 import hashlib
 import json

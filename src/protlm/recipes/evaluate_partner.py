@@ -1,0 +1,226 @@
+"""evaluate partner: what models learn of one chain of a pair from the other."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import yaml
+
+from protlm.data.corpus import Corpus
+from protlm.errors import DataError
+from protlm.evaluation.mutation_masking import (
+    MIN_MUTATIONS,
+    has_mutations,
+    mutation_masking_tables,
+    predict_masked_mutations,
+)
+from protlm.evaluation.partner import (
+    NONE,
+    RANDOM,
+    SAME_LOCUS,
+    TRUE,
+    PairIndex,
+    partner_tables,
+    predict_with_partners,
+)
+from protlm.models.language_model import LanguageModel, Precision
+from protlm.recipes.evaluated import (
+    ChosenRecords,
+    Say,
+    check_source,
+    choose_rows,
+    evaluate_in_parts,
+    load_models,
+    refuse_too_long,
+    say_leakage,
+)
+from protlm.recipes.prepare import open_source
+from protlm.recipes.table_parts import TableParts, discard, join_parts
+from protlm.runs import Run
+
+
+def evaluate_partner(
+    models: Sequence[str],
+    source: Path | str,
+    out: Path | str,
+    *,
+    max_records: int | None = None,
+    min_mutations: int = MIN_MUTATIONS,
+    seed: int = 0,
+    device: str = "auto",
+    precision: Precision = "float32",
+    max_tokens: int | None = None,
+    force: bool = False,
+    say: Say = print,
+) -> Run:
+    """Mask every residue of each chain given the true, a random and no partner, and compare the losses.
+
+    Random partners come from other groups of the whole input, once among all pairs and once among pairs
+    of the same loci. Where germline residues are known, all mutated residues of one chain are also masked
+    together, with the partner native and reverted to germline. An interrupted evaluation goes on where it
+    was when it is called again.
+
+    Parameters
+    ----------
+    models
+        Runs, folders or names of models that take pairs.
+    source
+        A corpus or any file that `prepare` reads, with pairs; held out from training.
+    out
+        The Run folder. Tables ``partner`` (every residue under every partner), ``partner_summary``,
+        ``partner_gain``, and where mutations are known ``mutation_masking``, its ``_summary`` and
+        ``_gain``.
+    max_records
+        Take at most this many pairs, chosen by their content keys; all by default.
+    min_mutations
+        Mutated residues that each chain needs to be in the second test.
+    seed
+        Of the random partners.
+    device, precision
+        Where and in what precision to run the models.
+    max_tokens
+        Token budget of a batch; by the device if not said.
+    force
+        Start over in a finished Run.
+    say
+        Tells the user what happens.
+
+    Raises
+    ------
+    DataError
+        If the input has no pairs, or none with a partner of another group.
+    """
+    loaded = load_models(models, device, precision)
+    check_source(source)
+    run = Run.create(out, verb="evaluate", force=force)
+    settings = {
+        "kind": "partner",
+        "models": list(map(str, models)),
+        "input": str(source),
+        "max_records": max_records,
+        "min_mutations": min_mutations,
+        "seed": seed,
+        "precision": precision,
+    }
+    run.write_config(yaml.safe_dump(settings))
+    corpus = open_source(source, run.path / "data", say=say)
+    pairs, partners = _choose(corpus, max_records, seed, say)
+    rows = np.concatenate([pairs.rows, *(those.rows for those in partners.values())])
+    refuse_too_long(corpus, rows, loaded)
+    leakage = {name: say_leakage(name, pairs, say) for name in map(str, models)}
+    run.write_json(
+        "data_manifest.json",
+        {
+            "num_records": len(pairs),
+            "num_left_out": len(corpus) - len(PairIndex.build(corpus).rows),
+            "corpus": corpus.manifest,
+            "leakage": {name: facts for name, facts in leakage.items() if facts is not None},
+        },
+    )
+    folder = run.checkpoints_path / "partner"
+    parts = [_predict(model, pairs, partners, folder, seed, max_tokens, say) for model in loaded]
+    join_parts(parts, run.table_path("partner"))
+    summary, gains = partner_tables(pl.scan_parquet(run.table_path("partner")))
+    summary.write_parquet(run.table_path("partner_summary"))
+    gains.write_parquet(run.table_path("partner_gain"))
+    _mask_mutations(run, loaded, pairs, folder, min_mutations, max_tokens, say)
+    discard(folder)
+    run.note(device=str(loaded[0].device), computation=loaded[0].path)
+    run.finish()
+    return run
+
+
+def _choose(
+    corpus: Corpus, max_records: int | None, seed: int, say: Say
+) -> tuple[ChosenRecords, dict[str, ChosenRecords]]:
+    """Choose pairs that have every kind of random partner, and the partners; count the others."""
+    index = PairIndex.build(corpus)
+    if not len(index.rows):
+        raise DataError(
+            f"{corpus.name} has no pair of chains with two different roles",
+            hint="this evaluation needs paired chains; protlm prepare --heavy COL --light COL reads them",
+        )
+    if others := len(corpus) - len(index.rows):
+        say(f"{others:,} of {len(corpus):,} records are no pair of two different chains and are left out")
+    drawn = {RANDOM: index.draw(seed=seed, same_locus=False)}
+    if len(np.unique(index.loci)) > 1:
+        drawn[SAME_LOCUS] = index.draw(seed=seed, same_locus=True)
+    else:
+        say("all pairs are of the same loci, so there is no second kind of random partner")
+    has_all = np.all([those >= 0 for those in drawn.values()], axis=0)
+    if not has_all.any():
+        raise DataError(
+            f"{corpus.name}: no pair has a partner of another group to be shown with",
+            hint="the input needs pairs of two groups (V gene and CDR3) or more, of the same loci",
+        )
+    if lacking := int((~has_all).sum()):
+        say(f"{lacking:,} of {len(index.rows):,} pairs have no random partner of another group: left out")
+    rows = choose_rows(corpus, index.rows[has_all], max_records)
+    place = np.full(len(corpus), -1, dtype=np.int64)
+    place[index.rows] = np.arange(len(index.rows))
+    partners = {name: ChosenRecords(corpus, index.rows[those[place[rows]]]) for name, those in drawn.items()}
+    return ChosenRecords(corpus, rows), partners
+
+
+def _predict(
+    model: LanguageModel,
+    pairs: ChosenRecords,
+    partners: dict[str, ChosenRecords],
+    folder: Path,
+    seed: int,
+    max_tokens: int | None,
+    say: Say,
+) -> TableParts:
+    return evaluate_in_parts(
+        model,
+        pairs,
+        folder,
+        contexts_per_residue=len({TRUE, NONE, *partners}),
+        predict=lambda some, on_contexts: predict_with_partners(
+            model,
+            pairs[some],
+            {name: those[some] for name, those in partners.items()},
+            max_tokens=max_tokens or model.token_budget,
+            on_contexts=on_contexts,
+        ),
+        what=["partner", seed, {name: those.digest() for name, those in partners.items()}],
+        say=say,
+    )
+
+
+def _mask_mutations(
+    run: Run,
+    models: Sequence[LanguageModel],
+    pairs: ChosenRecords,
+    folder: Path,
+    min_mutations: int,
+    max_tokens: int | None,
+    say: Say,
+) -> None:
+    enough = np.array([has_mutations(record, min_mutations) for record in pairs])
+    say(
+        f"mutation masking: {int(enough.sum()):,} of {len(pairs):,} pairs have at least {min_mutations} "
+        "mutated residues with a known germline in each chain"
+    )
+    if not enough.any():
+        return
+    chosen = ChosenRecords(pairs.corpus, pairs.rows[enough])
+    parts = [
+        evaluate_in_parts(
+            model,
+            chosen,
+            folder,
+            contexts_per_residue=4 * len(chosen) / chosen.num_residues,
+            predict=lambda some, on_contexts, model=model: predict_masked_mutations(
+                model, chosen[some], max_tokens=max_tokens or model.token_budget, on_contexts=on_contexts
+            ),
+            what="mutation masking",
+            say=say,
+        )
+        for model in models
+    ]
+    join_parts(parts, run.table_path("mutation_masking"))
+    summary, gains = mutation_masking_tables(pl.scan_parquet(run.table_path("mutation_masking")))
+    summary.write_parquet(run.table_path("mutation_masking_summary"))
+    gains.write_parquet(run.table_path("mutation_masking_gain"))
