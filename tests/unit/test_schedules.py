@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import Field
 
 from protlm.config import BaseConfig
 from protlm.errors import ConfigError
@@ -24,7 +25,7 @@ CURRAB = SigmoidSchedule(A=0.4, B=0.7, k=15, shift=0.8166)
 
 class Settings(BaseConfig):
     rate: ScheduledRate = 0.15
-    weights: dict[str, ScheduledWeight] = {}
+    weights: dict[str, ScheduledWeight] = Field(default={})
 
 
 class TestCurrAb:
