@@ -7,6 +7,7 @@ from typing import NoReturn
 
 import typer
 
+from protlm.cli.options import is_main_process
 from protlm.errors import Interrupted, UserError
 
 app = typer.Typer(
@@ -37,10 +38,10 @@ def main() -> None:
     try:
         app()
     except Interrupted as error:
-        sys.stderr.write(f"{error}\n")
+        _tell(f"{error}\n")
         sys.exit(INTERRUPTED)
     except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
+        _tell(f"error: {error}\n")
         sys.exit(1)
     except OSError as error:
         if error.filename is None and error.strerror is None:
@@ -51,6 +52,12 @@ def main() -> None:
         if leave.code == INTERRUPTED:
             sys.stderr.write("interrupted\n")
         raise
+
+
+def _tell(text: str) -> None:
+    """Write to standard error, once for all processes that train together."""
+    if is_main_process():
+        sys.stderr.write(text)
 
 
 def _interrupt(signal_number: int, frame: object) -> NoReturn:

@@ -1,5 +1,6 @@
 """Options that several verbs share, and where talk goes."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +22,12 @@ Sequence = Annotated[str | None, typer.Option(help="column with a single chain")
 Invalid = Annotated[str, typer.Option(help="records that are not plain residues: error, or drop and count")]
 Gaps = Annotated[str, typer.Option(help="- and . inside a sequence: error, or remove and count")]
 DuplicateIds = Annotated[str, typer.Option(help="ids seen before: error, or rename with #2, #3 …")]
+LayoutName = Annotated[
+    str, typer.Option("--layout", help="what kind of table it is; auto tells it from its columns")
+]
+PairedIds = Annotated[
+    bool, typer.Option("--paired-ids", help="FASTA: join heavy and light records of one name, as a_H and a_L")
+]
 Set = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, e.g. training.max_steps=100")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file; see configs/")]
 
@@ -35,6 +42,11 @@ def say(text: str) -> None:
     """
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
+
+
+def is_main_process() -> bool:
+    """Tell whether this process talks: the only one, or the first that `accelerate launch` started."""
+    return "LOCAL_RANK" not in os.environ or os.environ.get("RANK", "0") == "0"
 
 
 def choice(name: str, value: str, known: tuple[str, ...]) -> str:

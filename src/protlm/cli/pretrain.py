@@ -29,7 +29,9 @@ def pretrain(
     overrides = list(settings or []) + ([] if seed is None else [f"seed={seed}"])
     resolved = recipe.PretrainConfig.load(config, overrides)
     if dry_run:
-        typer.echo(recipe.dry_run(resolved, out, device=device, say=options.say))
+        if options.is_main_process():
+            typer.echo(recipe.dry_run(resolved, out, device=device, say=options.say))
         return
     recipe.pretrain(resolved, out, device=device, force=force, say=options.say)
-    typer.echo(out)
+    if options.is_main_process():
+        typer.echo(out)
