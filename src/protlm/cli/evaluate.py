@@ -10,6 +10,12 @@ from protlm.cli.options import Device, Force, PrecisionName, Tokens
 
 verbs = typer.Typer(help="Judge models on held-out data, beside trivial baselines.", no_args_is_help=True)
 
+Models = Annotated[list[str], typer.Option("--model", help="Run, folder or name; repeat to compare")]
+Input = Annotated[str, typer.Option("--input", help="held-out corpus or file")]
+Out = Annotated[Path, typer.Option("--out", help="Run folder to make, or to go on with")]
+MaxRecords = Annotated[int | None, typer.Option("--max-records", help="take at most this many", min=1)]
+Json = Annotated[bool, typer.Option("--json", help="print the summary as JSON lines")]
+
 
 def add_to(app: typer.Typer) -> None:
     """Register the verb."""
@@ -23,25 +29,29 @@ def _evaluate() -> None:
 
 @verbs.command()
 def regions(
-    model: Annotated[list[str], typer.Option(help="Run, folder or name; repeat to compare")],
-    source: Annotated[str, typer.Option("--input", help="held-out corpus or file")],
-    out: Annotated[Path, typer.Option(help="Run folder to make")],
-    max_records: Annotated[int | None, typer.Option(help="take at most this many", min=1)] = None,
+    model: Models,
+    source: Input,
+    out: Out,
+    max_records: MaxRecords = None,
+    by_sequence: Annotated[
+        bool, typer.Option("--by-sequence", help="also aggregate and test as Ng & Briney do")
+    ] = False,
     device: Device = "auto",
     precision: PrecisionName = "float32",
     max_tokens: Tokens = None,
     force: Force = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print the summary as JSON lines")] = False,
+    as_json: Json = False,
 ) -> None:
-    """Mask every residue once; accuracy, cross-entropy and perplexity by region."""
+    """Mask every residue once; accuracy, loss, calibration and germline bias by region."""
     from protlm.recipes.evaluate import evaluate_regions
-    from protlm.report.tables import comparison_lines, entropy_lines, summary_lines
+    from protlm.report import evaluation_lines as write
 
     run = evaluate_regions(
         model,
         source,
         out,
         max_records=max_records,
+        by_sequence=by_sequence,
         device=device,
         precision=options.choice("--precision", precision, ("float32", "bfloat16")),  # type: ignore[arg-type]
         max_tokens=max_tokens,
@@ -50,10 +60,68 @@ def regions(
     )
     import polars as pl
 
-    summary = pl.read_parquet(run.table_path("regions_summary"))
+    tables = {name: pl.read_parquet(path) for name, path in run.tables().items() if name != "regions"}
     if as_json:
-        typer.echo(summary.write_ndjson(), nl=False)
+        typer.echo(tables["regions_summary"].write_ndjson(), nl=False)
         return
-    typer.echo("\n".join([*summary_lines(summary), *entropy_lines(summary)]))
-    if "comparisons" in run.tables():
-        typer.echo("\n".join(comparison_lines(pl.read_parquet(run.table_path("comparisons")))))
+    writers = {
+        "regions_summary": write.summary_lines,
+        "segments": write.segment_lines,
+        "calibration": write.calibration_lines,
+        "germline_bias": write.germline_bias_lines,
+        "comparisons": write.comparison_lines,
+        "sequences_summary": write.sequence_lines,
+    }
+    for name, lines in writers.items():
+        if name in tables:
+            typer.echo("\n".join(lines(tables[name])))
+    if "sequences_comparisons" in tables:
+        typer.echo("by sequence, as published:")
+        typer.echo("\n".join(write.comparison_lines(tables["sequences_comparisons"], kinds="antibodies")))
+
+
+@verbs.command()
+def partner(
+    model: Models,
+    source: Input,
+    out: Out,
+    max_records: MaxRecords = None,
+    min_mutations: Annotated[
+        int, typer.Option(help="mutated residues that each chain needs for mutation masking", min=1)
+    ] = 2,
+    seed: Annotated[int, typer.Option(help="of the random partners", min=0)] = 0,
+    device: Device = "auto",
+    precision: PrecisionName = "float32",
+    max_tokens: Tokens = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Loss of each chain of a pair given its true, a random or no partner."""
+    from protlm.recipes.evaluate_partner import evaluate_partner
+    from protlm.report import evaluation_lines as write
+
+    run = evaluate_partner(
+        model,
+        source,
+        out,
+        max_records=max_records,
+        min_mutations=min_mutations,
+        seed=seed,
+        device=device,
+        precision=options.choice("--precision", precision, ("float32", "bfloat16")),  # type: ignore[arg-type]
+        max_tokens=max_tokens,
+        force=force,
+        say=options.say,
+    )
+    import polars as pl
+
+    gains = pl.read_parquet(run.table_path("partner_gain"))
+    if as_json:
+        typer.echo(gains.write_ndjson(), nl=False)
+        return
+    typer.echo("\n".join(write.partner_lines(gains)))
+    if "mutation_masking_summary" in run.tables():
+        masked, against = (
+            pl.read_parquet(run.table_path(f"mutation_masking_{name}")) for name in ("summary", "gain")
+        )
+        typer.echo("\n".join(write.mutation_masking_lines(masked, against)))

@@ -1,8 +1,9 @@
-"""Plain-text tables of results for the terminal."""
+"""Plain-text tables for the terminal, within a width."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-import polars as pl
+WIDTH = 100
+"""Columns of a terminal that a table may fill."""
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -35,86 +36,74 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[s
     return [line(header), *(line(row) for row in rows)]
 
 
-def summary_lines(summary: pl.DataFrame) -> list[str]:
-    """Write accuracy with its interval per chain and region, a column for each model or baseline.
+def wide_table(
+    labels: Mapping[str, Sequence[str]], columns: Mapping[str, Sequence[str]], *, width: int = WIDTH
+) -> list[str]:
+    r"""Lay out many columns in as many tables below each other as the width asks for.
 
     Parameters
     ----------
-    summary
-        The table ``regions_summary``.
+    labels
+        Cells by column name; these columns are repeated in every table.
+    columns
+        Cells by column name; each is in one table.
+    width
+        In characters. A single column that does not fit goes over it.
+
+    Examples
+    --------
+    >>> print("\n".join(wide_table({"a": ["x"]}, {"one": ["1"], "two": ["2"]}, width=8)))
+    a  one
+    x    1
+    <BLANKLINE>
+    a  two
+    x    2
     """
-    models = summary["model"].unique(maintain_order=True).to_list()
     lines: list[str] = []
-    for (chain, residues), part in summary.group_by("chain", "residues", maintain_order=True):
-        rows = []
-        for (region,), own in part.group_by("region", maintain_order=True):
-            first = own.row(0, named=True)
-            by_model = {row["model"]: row for row in own.iter_rows(named=True)}
-            cells = [_with_interval(by_model.get(model)) for model in models]
-            rows.append([str(region), f"{first['n_residues']:,}", *cells])
-        records = part["n_records"].max()
-        lines += [f"accuracy, {chain} chain, {residues} residues ({records:,} records) [95 % interval]"]
-        lines += [*format_table(["region", "n", *models], rows), ""]
+    waiting = list(columns)
+    while waiting:
+        taken = waiting[:1]
+        while len(taken) < len(waiting):
+            more = _laid(labels, columns, [*taken, waiting[len(taken)]])
+            if max(map(len, more)) > width:
+                break
+            taken = waiting[: len(taken) + 1]
+        lines += ([""] if lines else []) + _laid(labels, columns, taken)
+        waiting = waiting[len(taken) :]
     return lines
 
 
-def entropy_lines(summary: pl.DataFrame) -> list[str]:
-    """Write cross-entropy (nats) and perplexity over all residues, a column for each model or baseline.
+def with_interval(row: Mapping[str, float] | None, metric: str, *, digits: int = 3, sign: str = "") -> str:
+    """Write a value with its interval; a dash where there is none.
 
     Parameters
     ----------
-    summary
-        The table ``regions_summary``.
+    row
+        With `metric` and the same with ``_low`` and ``_high``.
+    metric
+        Name of the value.
+    digits
+        Behind the point.
+    sign
+        ``"+"`` writes the sign of positive values too.
+
+    Examples
+    --------
+    >>> with_interval({"gain": 0.5, "gain_low": 0.25, "gain_high": 0.75}, "gain", digits=2, sign="+")
+    '+0.50 [+0.25, +0.75]'
     """
-    models = summary["model"].unique(maintain_order=True).to_list()
-    lines: list[str] = []
-    everything = summary.filter(pl.col("residues") == "all")
-    for (chain,), part in everything.group_by("chain", maintain_order=True):
-        rows = []
-        for (region,), own in part.group_by("region", maintain_order=True):
-            by_model = {row["model"]: row for row in own.iter_rows(named=True)}
-            cells = [
-                f"{row['cross_entropy']:.3f} ({row['perplexity']:.2f})" if row else "–"
-                for row in map(by_model.get, models)
-            ]
-            rows.append([str(region), *cells])
-        lines += [f"cross-entropy in nats (perplexity), {chain} chain, all residues"]
-        lines += [*format_table(["region", *models], rows), ""]
-    return lines
-
-
-def comparison_lines(comparisons: pl.DataFrame) -> list[str]:
-    """Write the paired comparison of models region by region.
-
-    Parameters
-    ----------
-    comparisons
-        The table ``comparisons``.
-    """
-    lines: list[str] = []
-    for (first, second, chain), part in comparisons.filter(
-        (pl.col("metric") == "accuracy") & (pl.col("residues") == "all")
-    ).group_by("first", "second", "chain", maintain_order=True):
-        rows = [
-            [
-                row["region"],
-                f"{row['difference']:+.4f}",
-                f"[{row['difference_low']:+.4f}, {row['difference_high']:+.4f}]",
-                f"{row['p_adjusted']:.2g}{row['stars']}",
-                f"{row['n_groups']:,}",
-            ]
-            for row in part.iter_rows(named=True)
-        ]
-        lines.append(f"accuracy of {first} minus {second}, {chain} chain (paired t, Bonferroni)")
-        lines += [*format_table(["region", "difference", "95 % interval", "p adjusted", "groups"], rows), ""]
-    return lines
-
-
-def _with_interval(row: dict | None) -> str:
-    if row is None:
+    if row is None or row[metric] is None or row[metric] != row[metric]:
         return "–"
-    return f"{row['accuracy']:.3f} [{row['accuracy_low']:.3f}, {row['accuracy_high']:.3f}]"
+    value, low, high = (f"{row[metric + end]:{sign}.{digits}f}" for end in ("", "_low", "_high"))
+    return f"{value} [{low}, {high}]"
+
+
+def _laid(
+    labels: Mapping[str, Sequence[str]], columns: Mapping[str, Sequence[str]], taken: Sequence[str]
+) -> list[str]:
+    cells = [*labels.values(), *(columns[name] for name in taken)]
+    return format_table([*labels, *taken], list(zip(*cells, strict=True)))
 
 
 def _is_number(cell: str) -> bool:
-    return cell[:1] in "+-[0123456789"
+    return cell[:1] in "+-−[0123456789" and bool(cell)
