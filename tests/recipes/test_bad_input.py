@@ -320,7 +320,7 @@ def test_pairs_with_swapped_or_missing_chains_are_put_right_and_counted(write, t
     ("arguments", "says", "hint"),
     [
         (["--invalid", "dorp"], "--invalid 'dorp' is not a choice", "did you mean 'drop'"),
-        (["--receptor", "tcr"], "--receptor 'tcr' is not a choice", "known: antibody, auto, none"),
+        (["--receptor", "bcr"], "--receptor 'bcr' is not a choice", "known: antibody, any, auto, none, tcr"),
         (["--holdout", "1.5"], "--holdout 1.5 is not a share", "below 1"),
         (["--heavy", "VH"], "is FASTA and has no columns", "leave out"),
     ],
@@ -774,14 +774,14 @@ REAL = [
     ("antibody_pretrain/oas_heavy_regions.tsv.gz", [], 10_122, {"H": 10_122}),
     (
         "antibody_pairs/tenx_pbmc_bcr_pairs.tsv.gz",
-        ["--heavy", "variable_domain_heavy", "--light", "variable_domain_light"],
+        [],
         482,
         {"H": 482, "K": 301, "L": 181},
     ),
     ("antibody_pairs/imgt_mab_db_variable.fa.gz", [], 1_148, {"H": 576, "K": 502, "L": 70}),
     (
         "antibody_pairs/therasabdab_2025-02.tsv.gz",
-        ["--heavy", "HC", "--light", "LC"],
+        [],
         1_133,
         {"H": 1_131, "K": 975, "L": 131},
     ),
@@ -803,7 +803,7 @@ def test_real_files_are_prepared_whole(shared_data, tmp_path, name, arguments, n
     assert manifest["dropped"] == {}
     assert manifest["numbering"]["numbered"] == numbered
     if "tenx" in name:
-        assert "with v_gene_heavy, j_gene_heavy" in answer.err
+        assert "with v_gene_heavy, d_gene_heavy, j_gene_heavy" in answer.err
         assert Corpus(tmp_path / "c").record(0).chains[0].v_call.startswith("IGHV")
 
 
@@ -813,8 +813,9 @@ def test_real_files_with_bad_input_name_it(shared_data, tmp_path):
     answer = protlm("prepare", source, "--out", tmp_path / "c")
     refused(answer, "prepare", says="row 939, record 'seq_94645': the id", hint="--duplicate-ids rename")
     source = shared_data / "antibody_specificity" / "cov_abdab_2022-03-04.tsv.gz"
-    answer = protlm("prepare", source, "--out", tmp_path / "c")
-    refused(answer, "prepare", says="'VL' looks like a light chain", hint="--heavy COL --light VL")
+    answer = protlm("prepare", source, "--out", tmp_path / "c", "--regions", "columns")
+    assert answer.status == 0, answer.err
+    assert "dropped: column 'CDRH3' does not fit the sequence" in answer.err
 
 
 @pytest.mark.real_data

@@ -7,7 +7,13 @@ from typing import Annotated
 import typer
 
 from protlm.cli import options
-from protlm.cli.options import DuplicateIds, Force, Gaps, Heavy, Invalid, Light, Sequence
+from protlm.cli.options import Force
+
+LAYOUT_NAMES = (
+    *("auto", "joined", "oas-paired", "oas", "abstar-paired", "abstar", "cov-abdab", "thera-sabdab"),
+    *("sabdab-pairs", "tenx-pairs", "gdpa1", "airr", "tcr-pairs", "pairs", "plain"),
+)
+"""Those of `protlm.data.readers.layouts.LAYOUTS`, which would be slow to import for a page of help."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -32,28 +38,102 @@ class _Count:
             options.say(f"{self._done:,} records · {self._done / (now - self._began):,.0f} records/s")
 
 
+_COLUMNS, _POLICY, _NUMBERING, _SPLIT = "Columns", "What to do with odd input", "Numbering", "Split"
+
+
 def prepare(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="FASTA, CSV, TSV or Parquet; .gz allowed")],
     out: Annotated[Path, typer.Option(help="corpus folder to make")],
-    heavy: Heavy = None,
-    light: Light = None,
-    sequence: Sequence = None,
-    id_column: Annotated[str | None, typer.Option("--id", help="column with the id")] = None,
-    group_by: Annotated[str | None, typer.Option(help="columns that name a group, with commas")] = None,
-    label: Annotated[list[str] | None, typer.Option(help="column to keep as a label; repeatable")] = None,
-    receptor: Annotated[str, typer.Option(help="number chains as antibody, none, or auto")] = "auto",
-    unnumbered: Annotated[str, typer.Option(help="records that cannot be numbered: keep or drop")] = "keep",
-    holdout: Annotated[float, typer.Option(help="share of groups for the subset OUT:holdout")] = 0.0,
-    seed: Annotated[int, typer.Option(help="of the split")] = 0,
-    invalid: Invalid = "drop",
-    gaps: Gaps = "error",
-    duplicate_ids: DuplicateIds = "error",
+    layout: Annotated[
+        str, typer.Option(help=f"{', '.join(LAYOUT_NAMES)}", rich_help_panel=_COLUMNS)
+    ] = "auto",
+    heavy: Annotated[
+        str | None, typer.Option(help="column with the heavy chain", rich_help_panel=_COLUMNS)
+    ] = None,
+    light: Annotated[
+        str | None, typer.Option(help="column with the light chain", rich_help_panel=_COLUMNS)
+    ] = None,
+    sequence: Annotated[
+        str | None, typer.Option(help="column with a single chain", rich_help_panel=_COLUMNS)
+    ] = None,
+    id_column: Annotated[
+        str | None, typer.Option("--id", help="column with the id", rich_help_panel=_COLUMNS)
+    ] = None,
+    group_by: Annotated[
+        str | None, typer.Option(help="columns that name a group, with commas", rich_help_panel=_COLUMNS)
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--label",
+            "--labels",
+            help="columns, or keys of OAS metadata, to keep as labels; with commas, or repeated",
+            rich_help_panel=_COLUMNS,
+        ),
+    ] = None,
+    paired_ids: Annotated[
+        bool,
+        typer.Option(
+            "--paired-ids",
+            help="FASTA: join the two chains of one name, such as a_H and a_L",
+            rich_help_panel=_COLUMNS,
+        ),
+    ] = False,
+    invalid: Annotated[
+        str,
+        typer.Option(help="records that are not plain residues: error, or drop", rich_help_panel=_POLICY),
+    ] = "drop",
+    gaps: Annotated[
+        str, typer.Option(help="- and . inside a sequence: error, or remove", rich_help_panel=_POLICY)
+    ] = "error",
+    duplicate_ids: Annotated[
+        str,
+        typer.Option(help="ids seen before: error, or rename with #2, #3 …", rich_help_panel=_POLICY),
+    ] = "error",
+    unproductive: Annotated[
+        str,
+        typer.Option(help="rows that 'productive' says no to: drop, or keep", rich_help_panel=_POLICY),
+    ] = "drop",
+    bispecific: Annotated[
+        str,
+        typer.Option(
+            help="second variable domain pair of a row: first leaves it, both makes it a record",
+            rich_help_panel=_POLICY,
+        ),
+    ] = "first",
+    receptor: Annotated[
+        str, typer.Option(help="number as antibody, tcr, any, none, or auto", rich_help_panel=_NUMBERING)
+    ] = "auto",
+    regions: Annotated[
+        str,
+        typer.Option(
+            help="auto takes columns where they fit, and numbers else; columns demands them; immunum "
+            "ignores them",
+            rich_help_panel=_NUMBERING,
+        ),
+    ] = "auto",
+    unnumbered: Annotated[
+        str,
+        typer.Option(help="records that cannot be numbered: keep, or drop", rich_help_panel=_NUMBERING),
+    ] = "keep",
+    two_domains: Annotated[
+        str,
+        typer.Option(
+            help="several variable domains in a chain, as in an scFv: keep-first, split, drop or error",
+            rich_help_panel=_NUMBERING,
+        ),
+    ] = "keep-first",
+    holdout: Annotated[
+        float, typer.Option(help="share of groups for the subset OUT:holdout", rich_help_panel=_SPLIT)
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(help="of the split", rich_help_panel=_SPLIT)] = 0,
     force: Force = False,
 ) -> None:
     """Turn a sequence file into a numbered corpus.
 
-    Antibody chains are numbered by IMGT and get a region for each residue. Without --group-by, the
-    group of an antibody is its V gene and CDR3.
+    Tables of AIRR, OAS, abstar, CoV-AbDab, Thera-SAbDab and others are recognised by their columns.
+    Antibody and T-cell receptor chains are numbered by IMGT and get a region for each residue. Without
+    --group-by, the group of an antibody is its V gene and CDR3. What is changed or left out is counted.
     """
     from protlm.data.readers import ColumnNames, InputPolicy
     from protlm.recipes.prepare import prepare as run
@@ -62,8 +142,13 @@ def prepare(
         invalid=options.choice("--invalid", invalid, ("error", "drop")),  # type: ignore[arg-type]
         gaps=options.choice("--gaps", gaps, ("error", "remove")),  # type: ignore[arg-type]
         duplicate_ids=options.choice("--duplicate-ids", duplicate_ids, ("error", "rename")),  # type: ignore[arg-type]
+        regions=options.choice("--regions", regions, ("auto", "columns", "immunum")),  # type: ignore[arg-type]
+        unproductive=options.choice("--unproductive", unproductive, ("keep", "drop")),  # type: ignore[arg-type]
+        bispecific=options.choice("--bispecific", bispecific, ("first", "both")),  # type: ignore[arg-type]
+        paired_ids=paired_ids,
     )
     columns = ColumnNames(
+        layout=options.choice("--layout", layout, LAYOUT_NAMES),
         heavy=heavy,
         light=light,
         sequence=sequence,
@@ -76,8 +161,9 @@ def prepare(
         out,
         columns=columns,
         policy=policy,
-        receptor=options.choice("--receptor", receptor, ("auto", "antibody", "none")),  # type: ignore[arg-type]
+        receptor=options.choice("--receptor", receptor, ("auto", "antibody", "tcr", "any", "none")),  # type: ignore[arg-type]
         unnumbered=options.choice("--unnumbered", unnumbered, ("keep", "drop")),  # type: ignore[arg-type]
+        two_domains=options.choice("--two-domains", two_domains, ("keep-first", "error", "drop", "split")),  # type: ignore[arg-type]
         holdout=holdout,
         seed=seed,
         force=force,

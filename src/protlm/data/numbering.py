@@ -1,69 +1,53 @@
-"""Numbering of antibody chains by immunum: positions and regions as per-residue tracks."""
+"""Numbering of immune receptor chains by immunum: positions and regions as per-residue tracks."""
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Literal
 
-import immunum
-import immunum.polars
 import numpy as np
-import polars as pl
 
+from protlm.data.domains import (
+    ALL_TYPES,
+    ANTIBODY_TYPES,
+    MIN_NUMBERED,
+    MIN_REST,
+    TCR_TYPES,
+    Domain,
+    DomainFinder,
+    Outcome,
+)
+from protlm.data.numbering_report import NumberingReport
+from protlm.data.region_columns import merge_regions
 from protlm.errors import DataError
 from protlm.types.record import ROLE_OF_LOCUS, Chain, Record, Role
-from protlm.types.regions import REGIONS, Region, encode_position, imgt_regions
+from protlm.types.regions import REGIONS, Region, imgt_regions
 
 Unnumbered = Literal["keep", "drop"]
-Receptor = Literal["auto", "antibody", "none"]
+Receptor = Literal["auto", "antibody", "tcr", "any", "none"]
+TwoDomains = Literal["keep-first", "error", "drop", "split"]
 
 CHUNK = 4096
 _PROBE = 200
+_MIN_SHARE = 0.02
+"""Share of the numbered chains of the probe from which on a kind of receptor is looked for."""
 
-MIN_NUMBERED = 50
-"""Fewest numbered residues of a variable domain. immunum calls one protein in eight of a yeast proteome an
-antibody, by 1 to 10 residues; variable domains have 85 or more."""
+_TYPES_OF_RECEPTOR = {"antibody": ANTIBODY_TYPES, "tcr": TCR_TYPES, "any": ALL_TYPES}
+_TYPES_OF_ROLE = {
+    role: "".join(locus for locus, each in ROLE_OF_LOCUS.items() if each == role)
+    for role in Role
+    if role is not Role.OTHER
+}
 
 
-@dataclass
-class NumberingReport:
-    """How numbering went."""
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What was found in one chain."""
 
-    numbered: Counter[str] = field(default_factory=Counter)
-    """Chains by locus letter."""
-    partial: Counter[str] = field(default_factory=Counter)
-    """Numbered chains that lack whole regions, by the regions. A CDR3 over about 50 residues is one cause:
-    immunum then stops before it."""
-    unnumbered: Counter[str] = field(default_factory=Counter)
-    """Chains that could not be numbered, by immunum's reason."""
-    put_right: int = 0
-    """Pairs whose heavy and light chain were named the wrong way round, and are now heavy first."""
-    contradicted: Counter[str] = field(default_factory=Counter)
-    """Other chains that are not what their column says, by what they are."""
-    num_dropped: int = 0
-    """Records dropped because one of their chains could not be numbered."""
-    is_off: bool = False
-    """Whether numbering was left out because the input does not look like antibodies."""
-
-    def lines(self) -> list[str]:
-        """Say how it went, a line each."""
-        if self.is_off:
-            remedy = "protlm prepare --receptor antibody numbers all the same"
-            return [
-                f"numbering left out: no antibody variable domain in the first {_PROBE} records; {remedy}"
-            ]
-        lines = [
-            f"numbered by IMGT: {n:,} chains of locus {locus}" for locus, n in sorted(self.numbered.items())
-        ]
-        lines += [
-            f"numbered in part: {n:,} chains have no {names}" for names, n in self.partial.most_common()
-        ]
-        lines += [f"not numbered: {n:,} chains ({reason})" for reason, n in self.unnumbered.most_common()]
-        if self.put_right:
-            lines.append(f"heavy and light were the wrong way round in {self.put_right:,} pairs; put right")
-        lines += [f"not as its column says: {n:,} chains are {kind}" for kind, n in self.contradicted.items()]
-        return lines + ([f"{self.num_dropped:,} records dropped for that"] if self.num_dropped else [])
+    best: Outcome
+    several: tuple[Domain, ...] = ()
+    """All domains, in order, where there are more than one."""
 
 
 def number_records(
@@ -71,28 +55,38 @@ def number_records(
     *,
     receptor: Receptor = "auto",
     unnumbered: Unnumbered = "keep",
+    two_domains: TwoDomains = "keep-first",
     report: NumberingReport | None = None,
 ) -> Iterator[Record]:
     """Stream records with `position` and `region` tracks, locus and role filled in.
 
-    Residues outside the variable domain keep region `NONE`. Records without a group get one from
-    `default_group`.
+    Residues outside the variable domain keep region `NONE`. A `region` track that a record brings along
+    counts where the numbering differs. Where a chain has a locus or role, that type is tried first, and
+    others only where it gives no sure domain. Records without a group get one from `default_group`.
 
     Parameters
     ----------
     records
         Any records.
     receptor
-        ``"antibody"`` numbers every chain; ``"auto"`` does so if at least one of the first 200
-        records has an antibody variable domain; ``"none"`` passes records through.
+        ``"antibody"``, ``"tcr"`` or ``"any"`` numbers every chain as such; ``"auto"`` does so for what is
+        found among the first 200 records, if anything; ``"none"`` passes records through.
     unnumbered
         What to do with a record of which a chain cannot be numbered.
+    two_domains
+        What to do with a record of which a chain has more than one variable domain: number the first and
+        leave the rest without regions, stop, drop it, or make each domain a chain, heavy first.
     report
         Filled with counts.
 
+    Raises
+    ------
+    DataError
+        If a chain has two domains and that is an error.
+
     Notes
     -----
-    Cost: about 8,000 chains per second on two cores, threads inside immunum.
+    Each distinct chain is numbered once. immunum runs in polars' threads, one chunk ahead of the caller.
 
     References
     ----------
@@ -100,24 +94,30 @@ def number_records(
     """
     report = report if report is not None else NumberingReport()
     stream = iter(records)
-    head = list(islice(stream, _PROBE))
-    if receptor == "none" or (receptor == "auto" and not _any_antibody(head)):
-        report.is_off = receptor == "auto"
+    head = list(islice(stream, _PROBE)) if receptor == "auto" else []
+    types = _probe(head) if receptor == "auto" else _TYPES_OF_RECEPTOR.get(receptor, "")
+    if not types:
+        report.is_off, report.num_probed = receptor == "auto", len(head)
         yield from head
         yield from stream
         return
-    yield from _number_chunk(head, unnumbered, report)
-    while chunk := list(islice(stream, CHUNK)):
-        yield from _number_chunk(chunk, unnumbered, report)
+    finder = DomainFinder(types)
+    for chunk, found in _ahead(_chunks(head, stream), finder):
+        for record, outcomes in zip(chunk, found, strict=True):
+            numbered = _number_record(record, outcomes, unnumbered, two_domains, report)
+            if numbered is not None:
+                yield numbered if numbered.group else replace(numbered, group=default_group(numbered))
 
 
-def number_chains(chains: Sequence[Chain]) -> list[Chain | str]:
-    """Number each chain, or say why it could not be.
+def number_chains(chains: Sequence[Chain], *, types: str = ANTIBODY_TYPES) -> list[Chain | str]:
+    """Number the best domain of each chain, or say why it could not be.
 
     Parameters
     ----------
     chains
         Any chains.
+    types
+        Locus letters to try.
 
     Returns
     -------
@@ -133,8 +133,13 @@ def number_chains(chains: Sequence[Chain]) -> list[Chain | str]:
     >>> chain.locus, int((chain.tracks["region"] == Region.CDR3).sum()), failure
     ('H', 13, 'low_confidence')
     """
-    numbered = _run_immunum([chain.residues for chain in chains])
-    return [_apply(chain, row) for chain, row in zip(chains, numbered, strict=True)]
+    outcomes = DomainFinder(types).best(
+        [chain.residues for chain in chains], [_types_of(chain, types) for chain in chains]
+    )
+    return [
+        outcome if isinstance(outcome, str) else _with_domain(chain, outcome)[0]
+        for chain, outcome in zip(chains, outcomes, strict=True)
+    ]
 
 
 def default_group(record: Record) -> str:
@@ -171,93 +176,211 @@ def _cdr3(chain: Chain) -> str:
     regions = chain.tracks.get("region")
     if regions is None:
         return ""
-    return "".join(chain.residues[index] for index in np.flatnonzero(regions == Region.CDR3))
+    inside = np.flatnonzero(regions == Region.CDR3)
+    if not len(inside):
+        return ""
+    if inside[-1] - inside[0] + 1 == len(inside):
+        return chain.residues[inside[0] : inside[-1] + 1]
+    return "".join(chain.residues[index] for index in inside)
 
 
-def _any_antibody(records: Sequence[Record]) -> bool:
+def _probe(records: Sequence[Record]) -> str:
+    """Give the types of the receptors among some records, or nothing."""
     chains = [chain for record in records for chain in record.chains]
-    return any(not isinstance(outcome, str) for outcome in number_chains(chains)) if chains else False
+    outcomes = number_chains(chains, types=ALL_TYPES)
+    loci = [each.locus for each in outcomes if isinstance(each, Chain)]
+    loci += [chain.locus for chain in chains if "region" in chain.tracks and chain.locus]
+    shares = {
+        types: sum(locus in types for locus in loci) / max(1, len(loci))
+        for types in (ANTIBODY_TYPES, TCR_TYPES)
+    }
+    return "".join(types for types, share in shares.items() if share >= _MIN_SHARE)
 
 
-def _number_chunk(
-    records: Sequence[Record], unnumbered: Unnumbered, report: NumberingReport
-) -> Iterator[Record]:
-    outcomes = iter(number_chains([chain for record in records for chain in record.chains]))
-    for record in records:
-        chains, failed = [], False
-        for chain in record.chains:
-            outcome = next(outcomes)
-            if isinstance(outcome, str):
-                report.unnumbered[outcome] += 1
-                failed = True
-                chains.append(chain)
-            else:
-                report.numbered[outcome.locus] += 1
-                if lacking := _lacking(outcome):
-                    report.partial[lacking] += 1
-                chains.append(outcome)
+def _chunks(head: list[Record], stream: Iterator[Record]) -> Iterator[list[Record]]:
+    if head:
+        yield head
+    while chunk := list(islice(stream, CHUNK)):
+        yield chunk
+
+
+def _ahead(
+    chunks: Iterator[list[Record]], finder: DomainFinder
+) -> Iterator[tuple[list[Record], list[list[_Found]]]]:
+    """Give each chunk with what was found in it, while the next one is searched."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting: tuple[list[Record], Future] | None = None
+        for chunk in chunks:
+            following = (chunk, pool.submit(_search, chunk, finder))
+            if waiting is not None:
+                yield waiting[0], waiting[1].result()
+            waiting = following
+        if waiting is not None:
+            yield waiting[0], waiting[1].result()
+
+
+def _search(records: Sequence[Record], finder: DomainFinder) -> list[list[_Found]]:
+    chains = [chain for record in records for chain in record.chains]
+    sequences = [chain.residues for chain in chains]
+    best = finder.best(sequences, [_types_of(chain, finder.types) for chain in chains])
+    rests = [index for index, outcome in enumerate(best) if _has_rest(outcome, len(sequences[index]))]
+    several = dict(zip(rests, finder.all_domains([sequences[index] for index in rests]), strict=True))
+    found = iter(
+        [
+            _Found(outcome, tuple(several[index]) if len(several.get(index, ())) > 1 else ())
+            for index, outcome in enumerate(best)
+        ]
+    )
+    return [[next(found) for _ in record.chains] for record in records]
+
+
+def _types_of(chain: Chain, allowed: str) -> str:
+    """Give the types that a chain's own locus and role allow, unless they contradict each other."""
+    named = _TYPES_OF_ROLE.get(chain.role, "")
+    if chain.locus:
+        named = chain.locus if not named or chain.locus in named else ""
+    return "".join(locus for locus in named if locus in allowed) or allowed
+
+
+def _has_rest(outcome: Outcome, length: int) -> bool:
+    return isinstance(outcome, Domain) and max(outcome.start, length - outcome.stop) >= MIN_REST
+
+
+def _number_record(
+    record: Record,
+    found: Sequence[_Found],
+    unnumbered: Unnumbered,
+    two_domains: TwoDomains,
+    report: NumberingReport,
+) -> Record | None:
+    """Give the record with numbered chains, or nothing where it is dropped."""
+    _count_domains(record, found, two_domains, report)
+    if two_domains == "drop" and any(each.several for each in found):
+        report.num_dropped_for_domains += 1
+        return None
+    chains: list[Chain] = []
+    failed = False
+    for chain, each in zip(record.chains, found, strict=True):
+        if each.several and two_domains == "split":
+            chains += _split(record.id, chain, each.several, report)
+        elif isinstance(outcome := each.several[0] if each.several else each.best, str):
+            report.unnumbered[outcome] += 1
+            report.remember(outcome, record.id)
+            report.regions_given += "region" in chain.tracks
+            failed = True
+            chains.append(chain)
+        else:
+            chains.append(_number_chain(record.id, chain, outcome, report))
+    if failed and unnumbered == "drop":
+        report.num_dropped += 1
+        return None
+    if len(chains) == len(record.chains):
         chains = _as_named(record, chains, report)
-        if failed and unnumbered == "drop":
-            report.num_dropped += 1
+    return replace(record, chains=tuple(chains))
+
+
+def _count_domains(
+    record: Record, found: Sequence[_Found], two_domains: TwoDomains, report: NumberingReport
+) -> None:
+    for number, each in enumerate(found, start=1):
+        if not each.several:
             continue
-        numbered = replace(record, chains=tuple(chains))
-        yield numbered if numbered.group else replace(numbered, group=default_group(numbered))
+        loci = "+".join(domain.locus for domain in each.several)
+        report.domains[loci] += 1
+        report.remember(loci, record.id)
+        if two_domains == "error":
+            places = ", ".join(f"{each.locus} at {each.start + 1} to {each.stop}" for each in each.several)
+            raise DataError(
+                f"record '{record.id}', chain {number}: more than one variable domain ({places})",
+                hint="pass --two-domains split to make each a chain, keep-first or drop",
+            )
+
+
+def _split(record_id: str, chain: Chain, domains: Sequence[Domain], report: NumberingReport) -> list[Chain]:
+    """Make each domain a chain, heavy first; gene calls go to the domain of their locus."""
+    report.num_linker_residues += len(chain) - sum(len(domain.positions) for domain in domains)
+    parts = []
+    for domain in domains:
+        place = slice(domain.start, domain.stop)
+        calls = {
+            name: call if call[2:3] == domain.locus else ""
+            for name in ("v_call", "d_call", "j_call")
+            if (call := getattr(chain, name))
+        }
+        part = replace(
+            chain,
+            residues=chain.residues[place],
+            role=Role.OTHER,
+            locus="",
+            tracks={name: track[place] for name, track in chain.tracks.items()},
+            **calls,
+        )
+        parts.append(_number_chain(record_id, part, replace(domain, start=0), report))
+    return sorted(parts, key=lambda part: part.role != Role.HEAVY)
+
+
+def _number_chain(record_id: str, chain: Chain, domain: Domain, report: NumberingReport) -> Chain:
+    numbered, agrees = _with_domain(chain, domain)
+    report.numbered[domain.locus] += 1
+    if "region" in chain.tracks:
+        report.regions_given += 1
+        if not agrees:
+            report.regions_differ += 1
+            report.remember("regions", record_id)
+    if lacking := _lacking(numbered):
+        report.partial[lacking] += 1
+        report.remember(lacking, record_id)
+    return numbered
+
+
+def _with_domain(chain: Chain, domain: Domain) -> tuple[Chain, bool]:
+    """Give the chain with the tracks of a domain, and whether regions that it had agree."""
+    positions = np.zeros(len(chain), dtype=np.uint16)
+    positions[domain.start : domain.stop] = domain.positions
+    regions, agrees = imgt_regions(positions), True
+    if "region" in chain.tracks:
+        regions, agrees = merge_regions(chain.tracks["region"], regions)
+    tracks = {**chain.tracks, "position": positions, "region": regions}
+    role = ROLE_OF_LOCUS.get(domain.locus, Role.OTHER)
+    return replace(chain, locus=domain.locus, role=role, tracks=tracks), agrees
 
 
 def _lacking(chain: Chain) -> str:
     present = np.bincount(chain.tracks["region"], minlength=len(Region)) > 0
+    if present[1:].all():
+        return ""
     return ", ".join(region.name for region in REGIONS if not present[region])
 
 
 def _as_named(record: Record, chains: list[Chain], report: NumberingReport) -> list[Chain]:
-    """Compare with the roles that the columns gave; a swapped pair is put heavy first."""
+    """Compare with the roles and loci that the columns gave; a pair is put heavy first."""
     named = [chain.role for chain in record.chains]
     found = [chain.role for chain in chains]
-    if named == [Role.HEAVY, Role.LIGHT] and found == [Role.LIGHT, Role.HEAVY]:
-        report.put_right += 1
+    if found == [Role.LIGHT, Role.HEAVY] and named in ([Role.HEAVY, Role.LIGHT], [Role.OTHER, Role.OTHER]):
+        if named[0] == Role.HEAVY:
+            report.put_right += 1
+            report.remember("put right", record.id)
         return chains[::-1]
-    for before, after in zip(named, found, strict=True):
-        if before != Role.OTHER and after != before:
-            kinds = f"{after.name.lower()}, named {before.name.lower()}"
-            report.contradicted[kinds] += 1
+    for before, after in zip(record.chains, chains, strict=True):
+        if before.role != Role.OTHER and after.role != before.role:
+            kind = f"{after.role.name.lower()}, named {before.role.name.lower()}"
+        elif before.locus and after.locus != before.locus:
+            kind = f"locus {after.locus}, named {before.locus}"
+        else:
+            continue
+        report.contradicted[kind] += 1
+        report.remember(kind, record.id)
     return chains
 
 
-def _run_immunum(sequences: Sequence[str]) -> list[tuple[str, int, list[str]] | str]:
-    annotator = immunum.Annotator(chains=["ig"], scheme="imgt")
-    frame = pl.DataFrame({"residues": sequences}, schema={"residues": pl.String})
-    answer = frame.select(immunum.polars.number(pl.col("residues"), annotator=annotator).alias("n"))
-    table = answer["n"].struct.unnest()
-    labels = table["numbering"].list.eval(pl.element().struct.field("position"))
-    columns = zip(table["error_kind"], table["chain"], table["query_start"], labels, strict=True)
-    return [
-        error if error is not None else (locus, start, positions.to_list())
-        for error, locus, start, positions in columns
-    ]
-
-
-def _apply(chain: Chain, outcome: tuple[str, int, list[str]] | str) -> Chain | str:
-    if isinstance(outcome, str):
-        return outcome
-    locus, start, labels = outcome
-    if len(labels) < MIN_NUMBERED:
-        return "too_short_a_match"
-    if start + len(labels) > len(chain):
-        return "inconsistent_numbering"
-    positions = np.zeros(len(chain), dtype=np.uint16)
-    try:
-        positions[start : start + len(labels)] = [_code(label) for label in labels]
-    except DataError:  # more insertions at one position than 8 bits can count
-        return "too_many_insertions"
-    tracks = {**chain.tracks, "position": positions, "region": imgt_regions(positions)}
-    role = ROLE_OF_LOCUS.get(locus, Role.OTHER)
-    return replace(chain, locus=locus, role=role, tracks=tracks)
-
-
-_CODES: dict[str, int] = {}
-
-
-def _code(label: str) -> int:
-    if label not in _CODES:
-        _CODES[label] = encode_position(label)
-    return _CODES[label]
+__all__ = [
+    "MIN_NUMBERED",
+    "NumberingReport",
+    "Receptor",
+    "TwoDomains",
+    "Unnumbered",
+    "default_group",
+    "gene_of",
+    "number_chains",
+    "number_records",
+]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from protlm.data.corpus import Corpus, CorpusWriter, names_corpus
-from protlm.data.numbering import NumberingReport, Receptor, Unnumbered, number_records
+from protlm.data.numbering import NumberingReport, Receptor, TwoDomains, Unnumbered, number_records
 from protlm.data.readers import ColumnNames, InputPolicy, ReadReport, check_file, iterate_records
 from protlm.data.splits import is_held_out
 from protlm.errors import DataError
@@ -33,12 +33,13 @@ def prepare(
     policy: InputPolicy | None = None,
     receptor: Receptor = "auto",
     unnumbered: Unnumbered = "keep",
+    two_domains: TwoDomains = "keep-first",
     holdout: float = 0.0,
     seed: int = 0,
     force: bool = False,
     on_record: Callable[[], None] | None = None,
 ) -> Prepared:
-    """Read a file, number antibody chains, and write a corpus.
+    """Read a file, number immune receptor chains, and write a corpus.
 
     Parameters
     ----------
@@ -48,8 +49,8 @@ def prepare(
         Corpus folder to make.
     columns, policy
         How to read.
-    receptor, unnumbered
-        How to number.
+    receptor, unnumbered, two_domains
+        How to number; see `protlm.data.numbering.number_records`.
     holdout
         Share of groups, in [0, 1), to list in the subset ``holdout``; the rest goes to ``train``.
     seed
@@ -72,7 +73,10 @@ def prepare(
     num_records = 0
     with CorpusWriter(out, force=force) as writer:
         records = iterate_records(source, columns=columns, policy=policy, report=reading)
-        for record in number_records(records, receptor=receptor, unnumbered=unnumbered, report=numbering):
+        records = number_records(
+            records, receptor=receptor, unnumbered=unnumbered, two_domains=two_domains, report=numbering
+        )
+        for record in records:
             subset = ""
             if holdout:
                 subset = HELD_OUT if is_held_out(record, holdout, seed=seed) else TRAIN
@@ -87,15 +91,8 @@ def prepare(
             "columns": reading.columns,
             "changed": dict(reading.changed),
             "dropped": dict(reading.dropped),
-            "numbering": {
-                "numbered": dict(numbering.numbered),
-                "partial": dict(numbering.partial),
-                "unnumbered": dict(numbering.unnumbered),
-                "put_right": numbering.put_right,
-                "contradicted": dict(numbering.contradicted),
-                "num_dropped": numbering.num_dropped,
-                "is_off": numbering.is_off,
-            },
+            "examples": reading.examples,
+            "numbering": numbering.facts(),
         }
         if holdout:
             manifest["split"] = {"by": "group", "holdout": holdout, "seed": seed}
@@ -120,6 +117,9 @@ def nothing_left(source: Path, reading: ReadReport, numbering: NumberingReport |
     if numbering is not None and numbering.num_dropped:
         reasons.append(f"{numbering.num_dropped:,} dropped: cannot be numbered as antibodies")
         remedy = "pass --unnumbered keep, or --receptor none" if len(reasons) == 1 else remedy
+    if numbering is not None and numbering.num_dropped_for_domains:
+        reasons.append(f"{numbering.num_dropped_for_domains:,} dropped: more than one variable domain")
+        remedy = "pass --two-domains split or keep-first" if len(reasons) == 1 else remedy
     return DataError(f"{source}: no record is left; {'; '.join(reasons)}", hint=remedy)
 
 

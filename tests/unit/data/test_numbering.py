@@ -1,9 +1,10 @@
 """Numbering: what is no antibody is counted and kept or dropped as asked, never a crash."""
 
 import numpy as np
+import polars as pl
 import pytest
 
-from protlm.data import numbering
+from protlm.data import domains
 from protlm.data.numbering import MIN_NUMBERED, NumberingReport, number_chains, number_records
 from protlm.types.record import Chain, Record, Role
 from protlm.types.regions import Region, decode_position
@@ -66,7 +67,8 @@ def test_what_cannot_be_numbered_is_kept_or_dropped_and_counted():
     kept, report = run(records, unnumbered="drop")
     assert [record.id for record in kept] == ["a"]
     assert report.num_dropped == 3
-    assert "3 records dropped for that" in report.lines()
+    assert "3 records dropped because a chain is not numbered" in report.lines()
+    assert report.examples["low_confidence"] == ["b", "d"]
 
 
 def test_a_file_without_antibodies_passes_through_and_says_so():
@@ -85,7 +87,7 @@ def test_a_file_without_antibodies_passes_through_and_says_so():
 
 def test_the_yeast_protein_above_shows_why_short_matches_do_not_count(monkeypatch):
     assert number_chains([Chain(GENERAL)]) == ["too_short_a_match"]
-    monkeypatch.setattr(numbering, "MIN_NUMBERED", 0)
+    monkeypatch.setattr(domains, "MIN_NUMBERED", 0)
     (chain,) = number_chains([Chain(GENERAL)])
     assert isinstance(chain, Chain)
     assert chain.locus == "H"
@@ -121,10 +123,13 @@ def test_thousands_of_residues_around_a_domain_stay_outside_of_it():
 
 
 def test_labels_that_cannot_be_stored_are_a_reason_and_not_a_crash(monkeypatch):
-    labels = ["1"] * 60 + ["111ZZZ"]
-    monkeypatch.setattr(numbering, "_run_immunum", lambda sequences: [("H", 0, labels)])
-    assert number_chains([Chain("A" * 61)]) == ["too_many_insertions"]
-    assert number_chains([Chain("A" * 60)]) == ["inconsistent_numbering"]
+    labels = [{"position": label, "residue": "A"} for label in ["1"] * 60 + ["111ZZZ"]]
+    row = {"error_kind": None, "chain": "H", "query_start": 0, "confidence": 0.9, "numbering": labels}
+    monkeypatch.setattr(domains, "_ask", lambda function, sequences, types: pl.Series([row] * len(sequences)))
+    assert number_chains([Chain("A" * 61), Chain("A" * 60)]) == [
+        "too_many_insertions",
+        "inconsistent_numbering",
+    ]
 
 
 def test_nothing_in_gives_nothing_out():

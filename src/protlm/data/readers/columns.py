@@ -1,59 +1,66 @@
-"""Which columns of a table hold what: as the user says, or by their usual names."""
+"""Which columns of a table hold what: as the user says, or by its layout."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from protlm.data.readers.layouts import (
+    CHAIN_NAMES,
+    LAYOUTS,
+    REGION_KINDS,
+    ChainNames,
+    Layout,
+    Names,
+    find_column,
+    recognise,
+)
 from protlm.data.readers.policy import ColumnNames
 from protlm.errors import DataError, did_you_mean
 from protlm.types.record import Role
 
-USUAL_NAMES: dict[str, tuple[str, ...]] = {
-    "heavy": (
-        *("heavy", "vh", "heavy_sequence", "sequence_heavy", "heavy_seq"),
-        *("sequence_aa_heavy", "sequence_aa:0", "hc"),
-    ),
-    "light": (
-        *("light", "vl", "light_sequence", "sequence_light", "light_seq"),
-        *("sequence_aa_light", "sequence_aa:1", "lc"),
-    ),
-    # AIRR keeps nucleotides in "sequence" and residues in "sequence_aa"
-    "sequence": ("sequence_aa", "sequence", "seq", "protein", "protein_sequence", "residues"),
-    "id": ("id", "sequence_id", "name", "record_id", "pair_id"),
-    "group": ("group",),
-}
-"""Column names looked for, in this order, in any letter case."""
-
 
 @dataclass(frozen=True)
 class ChainColumns:
-    """Columns of one chain; `None` where the table has none."""
+    """Columns of one chain."""
 
-    residues: str
+    residues: Names
+    """Where a cell of the first is empty, the next one is read."""
     role: Role
-    v_call: str | None
-    j_call: str | None
-    segment: str | None
-    nongermline: str | None
+    others: Mapping[str, str] = field(default_factory=dict)
+    """Further columns by what they hold, a key of a layout's `stems`."""
 
-    def more(self) -> list[str]:
-        """The columns beside the residues."""
-        return [name for name in (self.v_call, self.j_call, self.segment, self.nongermline) if name]
+    @property
+    def has_regions(self) -> bool:
+        """Whether some column tells regions."""
+        return any(kind in self.others for kind in (*REGION_KINDS, "cdr_mask", "junction"))
 
 
 @dataclass(frozen=True)
 class TableColumns:
     """Columns of a record, as found in a table's header."""
 
+    layout: Layout
     chains: tuple[ChainColumns, ...]
-    id: str | None
-    group: tuple[str, ...]
-    labels: tuple[str, ...]
+    id: Names
+    group: Names
+    labels: Names
+    second: tuple[ChainColumns, ...] = ()
+    """Chains of a second record in the same row."""
+    single: tuple[str, str] | None = None
+    """A column and the value in it that says that there is but one chain."""
+    productive: str | None = None
+    constants: Mapping[str, Any] = field(default_factory=dict)
+    """Labels that are the same for every record."""
 
     def names(self) -> list[str]:
         """List the columns to read, each once."""
-        chains = [name for chain in self.chains for name in (chain.residues, *chain.more())]
-        return list(dict.fromkeys([*chains, *([self.id] if self.id else []), *self.group, *self.labels]))
+        chains = [
+            name for each in (*self.chains, *self.second) for name in (*each.residues, *each.others.values())
+        ]
+        singles = [self.single[0]] if self.single else []
+        productive = [self.productive] if self.productive else []
+        return list(dict.fromkeys([*chains, *self.id, *self.group, *self.labels, *singles, *productive]))
 
     def lines(self, header: Sequence[str]) -> list[str]:
         """Say what was taken for what.
@@ -66,17 +73,20 @@ class TableColumns:
         parts = []
         for chain in self.chains:
             kind = chain.role.name.lower() if chain.role else "sequence"
-            more = f" (with {', '.join(chain.more())})" if chain.more() else ""
-            parts.append(f"{kind} '{chain.residues}'{more}")
-        parts.append(f"id '{self.id}'" if self.id else "id: file name and row number")
+            others = [name for name in dict.fromkeys(chain.others.values()) if name not in chain.residues]
+            more = f" (with {', '.join(others)})" if others else ""
+            parts.append(f"{kind} '{chain.residues[0]}'{more}")
+        parts.append(f"id '{':'.join(self.id)}'" if self.id else "id: file name and row number")
         parts += [f"group '{'|'.join(self.group)}'"] if self.group else []
-        usual = {name for kind in ("heavy", "light", "sequence") for name in USUAL_NAMES[kind]}
-        others = [name for name in header if name.lower() in usual and name not in self.names()]
+        read = self.names()
+        others = [name for name in header if name.lower() in CHAIN_NAMES and name not in read]
         parts += [f"not read: {', '.join(others)}"] if others else []
-        return ["columns: " + "; ".join(parts)]
+        return [f"layout: {self.layout.title}", "columns: " + "; ".join(parts)]
 
 
-def resolve_columns(header: Sequence[str], columns: ColumnNames, path: Path) -> TableColumns:
+def resolve_columns(
+    header: Sequence[str], columns: ColumnNames, path: Path, metadata: Mapping[str, Any] | None = None
+) -> TableColumns:
     """Find which columns hold what.
 
     Parameters
@@ -87,24 +97,51 @@ def resolve_columns(header: Sequence[str], columns: ColumnNames, path: Path) -> 
         What the user said.
     path
         For messages.
+    metadata
+        Facts about the whole file, which labels may name.
 
     Raises
     ------
     DataError
         If a named column is not there, no column holds a sequence, or the names contradict.
     """
-    asked = [columns.heavy, columns.light, columns.sequence, columns.id, *columns.group, *columns.labels]
+    metadata = metadata or {}
+    asked = [columns.heavy, columns.light, columns.sequence, columns.id, *columns.group]
     for name in asked:
         if name is not None and name not in header:
             raise DataError(f"{path}: there is no column '{name}'", hint=did_you_mean(name, header))
-    found = _chains_asked(columns, path) or _chains_guessed(header, path)
-    usual_group = _usual("group", header)
+    labels = _label_names(columns.labels, header)
+    for name in labels:
+        if name not in header and name not in metadata:
+            raise DataError(
+                f"{path}: there is no column '{name}'", hint=did_you_mean(name, [*header, *metadata])
+            )
+    named = _chains_asked(columns, path)
+    layout = _layout_of_named(named) if named else recognise(header, columns.layout, path)
+    chains = [each for each in layout.chains if find_column(each.residues, header)]
+    group = find_column(("group",), header)
+    is_there = layout.single is not None and find_column((layout.single[0],), header)
     return TableColumns(
-        chains=tuple(_chain_columns(name, role, header, is_pair=len(found) > 1) for name, role in found),
-        id=columns.id or _usual("id", header),
-        group=columns.group or ((usual_group,) if usual_group else ()),
-        labels=columns.labels,
+        layout=layout,
+        chains=tuple(_chain_columns(each, layout, header, is_only=len(chains) == 1) for each in chains),
+        id=_id_columns(layout, header, columns),
+        group=columns.group or ((group,) if group else ()),
+        labels=tuple(name for name in labels if name in header),
+        second=tuple(
+            _chain_columns(each, layout, header, is_only=False)
+            for each in layout.second
+            if find_column(each.residues, header)
+        ),
+        single=layout.single if is_there else None,
+        productive=None if named else find_column(("productive",), header),
+        constants={name: metadata[name] for name in labels if name not in header},
     )
+
+
+def _label_names(labels: Names, header: Sequence[str]) -> Names:
+    """Part names at commas, unless there is a column of the whole name."""
+    parts = (part.strip() for each in labels for part in ([each] if each in header else each.split(",")))
+    return tuple(dict.fromkeys(parts))
 
 
 def _chains_asked(columns: ColumnNames, path: Path) -> list[tuple[str, Role]]:
@@ -119,50 +156,39 @@ def _chains_asked(columns: ColumnNames, path: Path) -> list[tuple[str, Role]]:
             hint="name two, or pass --sequence COL for a table of single chains",
         )
     named = [(columns.heavy, Role.HEAVY), (columns.light, Role.LIGHT), (columns.sequence, Role.OTHER)]
-    return [(name, role) for name, role in named if name]
-
-
-def _chains_guessed(header: Sequence[str], path: Path) -> list[tuple[str, Role]]:
-    heavy, light = _usual("heavy", header), _usual("light", header)
-    if light and not heavy:
+    chains = [(name, role) for name, role in named if name]
+    if chains and columns.layout != "auto":
         raise DataError(
-            f"{path}: column '{light}' looks like a light chain, but none looks like the heavy one "
-            f"(found: {_shown(header)})",
-            hint=f"say which with --heavy COL --light {light}, or pass --light {light} to read it alone",
+            f"{path}: --layout {columns.layout} says which columns hold chains, and so do --heavy, --light "
+            "and --sequence",
+            hint="leave one of them out",
         )
-    if heavy:
-        return [(heavy, Role.HEAVY), *([(light, Role.LIGHT)] if light else [])]
-    sequence = _usual("sequence", header)
-    if not sequence:
-        raise DataError(
-            f"{path}: no column looks like a sequence (found: {_shown(header)})",
-            hint="say which with --sequence COL, or --heavy COL and --light COL",
-        )
-    return [(sequence, Role.OTHER)]
+    return chains
 
 
-def _shown(header: Sequence[str]) -> str:
-    names = [name if len(name) <= 30 else name[:30] + "…" for name in header]
-    return ", ".join(names[:30]) + (f", and {len(names) - 30} more" if len(names) > 30 else "")
+def _layout_of_named(named: Sequence[tuple[str, Role]]) -> Layout:
+    """Make a layout of the columns that the user named, with the usual names for what goes with them."""
+    usual = {chain.role: chain for name in ("plain", "pairs") for chain in LAYOUTS[name].chains}
+    chains = (ChainNames(role, (name,), usual[role].ends, usual[role].special) for name, role in named)
+    return Layout("named", "columns named by the user", tuple(chains))
 
 
-def _usual(kind: str, header: Sequence[str]) -> str | None:
-    by_lower = {name.lower(): name for name in reversed(header)}
-    return next((by_lower[name] for name in USUAL_NAMES[kind] if name in by_lower), None)
+def _chain_columns(each: ChainNames, layout: Layout, header: Sequence[str], *, is_only: bool) -> ChainColumns:
+    ends = (*each.ends, "") if is_only else each.ends
+    found = [column for name in each.residues if (column := find_column((name,), header))]
+    others: dict[str, str] = {}
+    for kind, stems in layout.stems.items():
+        names = (*each.special.get(kind, ()), *(stem + end for stem in stems for end in ends))
+        if column := find_column(names, header):
+            others[kind] = column
+    return ChainColumns(tuple(found if layout.falls_back else found[:1]), each.role, others)
 
 
-def _chain_columns(name: str, role: Role, header: Sequence[str], *, is_pair: bool) -> ChainColumns:
-    ends = {Role.HEAVY: ["_heavy", ":0"], Role.LIGHT: ["_light", ":1"], Role.OTHER: []}[role]
-    ends += [] if is_pair else [""]
-
-    def find(*stems: str) -> str | None:
-        return next((stem + end for stem in stems for end in ends if stem + end in header), None)
-
-    return ChainColumns(
-        residues=name,
-        role=role,
-        v_call=find("v_call", "v_gene"),
-        j_call=find("j_call", "j_gene"),
-        segment=find("gene_segment_mask_aa"),
-        nongermline=find("nongermline_mask_aa"),
-    )
+def _id_columns(layout: Layout, header: Sequence[str], columns: ColumnNames) -> Names:
+    if columns.id:
+        return (columns.id,)
+    parts = [find_column((name,), header) for name in layout.id_parts]
+    if parts and all(parts):
+        return tuple(part for part in parts if part)
+    found = find_column(layout.id, header)
+    return (found,) if found else ()

@@ -9,6 +9,10 @@ from protlm.errors import DataError
 from protlm.types.alphabet import GapPolicy, ResidueError
 from protlm.types.record import Record
 
+_NUM_EXAMPLES = 3
+
+Regions = Literal["auto", "columns", "immunum"]
+
 
 @dataclass(frozen=True)
 class InputPolicy:
@@ -20,12 +24,23 @@ class InputPolicy:
     """``-`` and ``.`` inside a sequence: invalid, or remove and count."""
     duplicate_ids: Literal["error", "rename"] = "error"
     """An id that was seen before: stop, or append ``#2``, ``#3`` … and count."""
+    regions: Regions = "auto"
+    """Columns with regions: use them and, where one does not fit its sequence, leave it out and count;
+    demand them; or do not read them, so that `protlm prepare` numbers instead."""
+    unproductive: Literal["keep", "drop"] = "keep"
+    """Rows whose column ``productive`` says no: keep, or drop and count; counted either way."""
+    bispecific: Literal["first", "both"] = "first"
+    """A second variable domain pair in a row: count it as not read, or give it as a record ``ID:fv2``."""
+    paired_ids: bool = False
+    """In FASTA, join the two chains of one name to one record; see `protlm.data.readers.paired_fasta`."""
 
 
 @dataclass(frozen=True)
 class ColumnNames:
     """Which columns of a table hold what; `None` looks for the usual names."""
 
+    layout: str = "auto"
+    """A name of `protlm.data.readers.layouts.LAYOUTS`; ``auto`` tells it from the columns."""
     heavy: str | None = None
     light: str | None = None
     sequence: str | None = None
@@ -33,7 +48,7 @@ class ColumnNames:
     group: tuple[str, ...] = ()
     """Columns that together name the group of a record."""
     labels: tuple[str, ...] = ()
-    """Columns to keep as labels."""
+    """Columns, or keys of an OAS file's first line, to keep as labels."""
 
 
 @dataclass
@@ -49,7 +64,21 @@ class ReadReport:
     dropped: Counter[str] = field(default_factory=Counter)
     """Records left out, by reason."""
     examples: dict[str, list[str]] = field(default_factory=dict)
-    """The first few places for each reason of `dropped`."""
+    """The first few places for each rule of `changed` and reason of `dropped`."""
+
+    def change(self, counts: Counter[str], where: str) -> None:
+        """Count what was changed in a record.
+
+        Parameters
+        ----------
+        counts
+            Changes by rule.
+        where
+            File, row and id.
+        """
+        for rule, count in counts.items():
+            self.changed[rule] += count
+            self._remember(rule, where)
 
     def drop(self, reason: str, where: str) -> None:
         """Count a dropped record.
@@ -62,13 +91,19 @@ class ReadReport:
             File, row and id.
         """
         self.dropped[reason] += 1
-        places = self.examples.setdefault(reason, [])
-        if len(places) < 3:
+        self._remember(reason, where)
+
+    def _remember(self, rule: str, where: str) -> None:
+        places = self.examples.setdefault(rule, [])
+        if len(places) < _NUM_EXAMPLES:
             places.append(where)
 
     def lines(self) -> list[str]:
         """Say which columns were read, and what was changed and dropped, a line each."""
-        changed = [f"{count:,} × {rule}" for rule, count in self.changed.most_common()]
+        changed = [
+            f"{count:,} × {rule}" + (f" (first: {self.examples[rule][0]})" if rule in self.examples else "")
+            for rule, count in self.changed.most_common()
+        ]
         dropped = [
             f"{count:,} dropped: {reason} (first: {'; '.join(self.examples[reason])})"
             for reason, count in self.dropped.most_common()
@@ -85,11 +120,14 @@ class UniqueIds:
         What to do.
     report
         Where to count.
+    remedy
+        What else the message may propose.
     """
 
-    def __init__(self, policy: InputPolicy, report: ReadReport) -> None:
+    def __init__(self, policy: InputPolicy, report: ReadReport, *, remedy: str = "") -> None:
         self._policy = policy
         self._report = report
+        self._remedy = remedy
         self._seen: set[int] = set()
         self._next: dict[int, int] = {}
 
@@ -114,7 +152,7 @@ class UniqueIds:
         if self._policy.duplicate_ids == "error":
             raise DataError(
                 f"{where}: the id '{name}' was used before",
-                hint="make ids unique, or pass --duplicate-ids rename to append #2, #3 …",
+                hint=f"make ids unique, or pass --duplicate-ids rename to append #2, #3 …{self._remedy}",
             )
         number = self._next.get(hash(name), 2)
         while hash(f"{name}#{number}") in self._seen:

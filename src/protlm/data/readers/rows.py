@@ -1,8 +1,9 @@
 """Rows of CSV, TSV and Parquet files, with a clear message where a file is no proper table."""
 
 import csv
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +18,8 @@ Row = dict[str, Any]
 
 _MAX_FIELD = 1 << 27
 """Longest field of a text table, in letters."""
+
+_METADATA_STARTS = ("{", '"{')
 
 _PARQUET_ERRORS = (pa.ArrowException, OSError, EOFError, ValueError)
 
@@ -41,6 +44,8 @@ class OpenTable:
     """Column names, each once."""
     rows: _ReadRows
     """Streams the rows, with the columns that are asked for; at least one row."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """Facts about the whole file, which OAS writes as JSON above the column names."""
 
 
 def open_table(path: Path) -> OpenTable:
@@ -50,7 +55,8 @@ def open_table(path: Path) -> OpenTable:
     ----------
     path
         Parquet, or text: ``.csv`` has commas, anything else tabs; ``.gz`` may follow. Blank lines are
-        skipped, and white space around column names is removed.
+        skipped, and white space around column names is removed. A JSON object on the first line is
+        metadata of the whole file.
 
     Raises
     ------
@@ -66,14 +72,44 @@ def open_table(path: Path) -> OpenTable:
 
 def _open_text(path: Path, separator: str) -> OpenTable:
     csv.field_size_limit(_MAX_FIELD)
-    lines = csv.reader((f"{line}\n" for line in read_lines(path)), delimiter=separator, strict=True)
+    metadata: dict[str, Any] = {}
+    source = _without_metadata(read_lines(path), metadata, path)
+    lines = csv.reader((f"{line}\n" for line in source), delimiter=separator, strict=True)
     first = next(_filled(lines, path), None)
     if first is None:
         raise DataError(f"{path}: the file is empty", hint="expected a line of column names")
     header = tuple(name.strip() for name in first)
     _check_separator(header, separator, path)
     _check_unique(header, path)
-    return OpenTable(header, partial(_text_rows, path, header, lines))
+    return OpenTable(header, partial(_text_rows, path, header, lines), metadata)
+
+
+def _without_metadata(lines: Iterable[str], metadata: dict[str, Any], path: Path) -> Iterator[str]:
+    """Pass lines on, with a blank one in place of a first line of metadata, so that counts stay right."""
+    is_first = True
+    for line in lines:
+        if is_first and line.strip():
+            is_first = False
+            if line.lstrip().startswith(_METADATA_STARTS):
+                metadata.update(_parse_metadata(line.strip(), path))
+                yield ""
+                continue
+        yield line
+
+
+def _parse_metadata(line: str, path: Path) -> dict[str, Any]:
+    """Read a JSON object, bare or as one quoted CSV value, which may be followed by empty ones."""
+    text = line
+    if text.startswith('"'):
+        text = text.rstrip(",\t ")[1:-1].replace('""', '"')
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise DataError(
+            f"{path}: the first line looks like metadata, but is no JSON ({error})",
+            hint="mend it, or delete the line",
+        ) from None
+    return dict(found)
 
 
 def _text_rows(path: Path, header: Sequence[str], lines: "_Lines", names: Sequence[str]) -> Iterator[Row]:

@@ -2,33 +2,36 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from protlm.data.readers.chain_tracks import chain_tracks
 from protlm.data.readers.columns import ChainColumns, TableColumns, resolve_columns
+from protlm.data.readers.joined import split_joined
 from protlm.data.readers.policy import ColumnNames, InputPolicy, ReadReport, UniqueIds, guarded
 from protlm.data.readers.rows import Row, open_table
 from protlm.errors import DataError
-from protlm.types.alphabet import STANDARD, UNUSUAL, ResidueError, clean_residues
-from protlm.types.record import Chain, Record, Role
-from protlm.types.regions import Mutated, Segment
+from protlm.types.alphabet import ResidueError, clean_residues
+from protlm.types.record import ROLE_OF_LOCUS, Chain, Record, Role
 
 MISSING = frozenset(
     ["na", "NA", "n/a", "N/A", "#N/A", "<NA>", "nan", "NaN", "none", "None", "null", "NULL", "nd", "ND", "-"]
 )
 """Cells that stand for no value, although some of them could be read as residues."""
 
-_SEGMENT_CODES = {segment.name: segment.value for segment in (Segment.V, Segment.N, Segment.D, Segment.J)}
-_MUTATED_CODES = {"0": Mutated.GERMLINE.value, "1": Mutated.MUTATED.value}
+_NO = frozenset(["f", "false", "no", "0", "unproductive"])
 
 _GENE = re.compile(r"(?:IG|TR)[A-Z]{2}[^\s,;]*")
+_LOCUS = re.compile(r"(?:IG|TR)([HKLABGD])(?:$|[VJ])")
+
+Found = tuple[str, Record | DataError]
 
 
 def read_table(path: Path, columns: ColumnNames, policy: InputPolicy, report: ReadReport) -> Iterator[Record]:
-    """Stream a table. Gene calls and the mask columns of abstar are read where they are present.
+    """Stream a table of any layout. Gene calls and per-residue columns are read where they are present.
 
     Parameters
     ----------
@@ -39,7 +42,7 @@ def read_table(path: Path, columns: ColumnNames, policy: InputPolicy, report: Re
     policy
         What to do with records that are not plain residues.
     report
-        Filled with the columns taken, and counts.
+        Filled with the layout, the columns taken, and counts.
 
     Raises
     ------
@@ -47,35 +50,73 @@ def read_table(path: Path, columns: ColumnNames, policy: InputPolicy, report: Re
         If a column is missing or a row breaks the policy.
     """
     table = open_table(path)
-    wanted = resolve_columns(table.header, columns, path)
+    wanted = resolve_columns(table.header, columns, path, table.metadata)
     report.columns = wanted.lines(table.header)
     rows = table.rows(wanted.names())
+    if policy.regions == "columns":
+        _demand_regions(wanted, path)
     return guarded(_records(path, rows, wanted, policy, report), policy, report)
+
+
+def _demand_regions(columns: TableColumns, path: Path) -> None:
+    for chain in columns.chains:
+        if not chain.has_regions:
+            raise DataError(
+                f"{path}: --regions columns, but no column with regions goes with '{chain.residues[0]}'",
+                hint="expected columns such as fwr1_aa, cdr1_aa, … or cdr_mask_aa; or pass --regions auto",
+            )
 
 
 def _records(
     path: Path, rows: Iterator[Row], columns: TableColumns, policy: InputPolicy, report: ReadReport
-) -> Iterator[tuple[str, Record | DataError]]:
+) -> Iterator[Found]:
     ids = UniqueIds(policy, report)
     stem = path.name.split(".")[0]
     for number, row in enumerate(rows, start=1):
-        name = _cell(row, columns.id) or f"{stem}:{number}"
+        parts = [part for column in columns.id if (part := _cell(row, column))]
+        name = ":".join(parts) or f"{stem}:{number}"
         where = f"{path}, row {number}, record '{name}'"
-        counts: Counter[str] = Counter()
+        if columns.productive and _cell(row, columns.productive).lower() in _NO:
+            if policy.unproductive == "drop":
+                report.drop("not productive (--unproductive keep keeps such rows)", where)
+                continue
+            report.change(Counter({"not productive, kept": 1}), where)
+        yield from _row_records(row, name, where, columns, policy, report, ids)
+
+
+def _row_records(
+    row: Row,
+    name: str,
+    where: str,
+    columns: TableColumns,
+    policy: InputPolicy,
+    report: ReadReport,
+    ids: UniqueIds,
+) -> Iterator[Found]:
+    """Give the record of a row, and the second one that it may hold."""
+    counts: Counter[str] = Counter()
+    group_parts = [_cell(row, column) for column in columns.group]
+    group = "|".join(group_parts) if any(group_parts) else ""
+    labels = {**columns.constants, **{column: _label(row[column]) for column in columns.labels}}
+    sets = [(name, columns.chains)]
+    if any(_cell(row, each.residues[0]) for each in columns.second):
+        if policy.bispecific == "both":
+            sets.append((f"{name}:fv2", columns.second))
+        else:
+            counts["second variable domain pair, not read (--bispecific both reads it)"] += 1
+    for each_name, chain_columns in sets:
         try:
-            chains = _chains(row, columns, policy, counts)
+            chains = _chains(row, columns, chain_columns, policy, counts)
         except DataError as error:
             yield where, error
             continue
-        report.changed.update(counts)
-        parts = [_cell(row, column) for column in columns.group]
-        labels = {column: _label(row[column]) for column in columns.labels}
-        group = "|".join(parts) if any(parts) else ""
-        yield where, Record(ids.claim(name, where), chains, labels=labels, group=group)
+        report.change(counts, where)
+        counts.clear()
+        yield where, Record(ids.claim(each_name, where), chains, labels=labels, group=group)
 
 
 def _text(row: Mapping[str, Any], column: str | None) -> str:
-    value = row[column] if column else None
+    value = row.get(column) if column else None
     if value is None:
         return ""
     return value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
@@ -92,82 +133,87 @@ def _label(value: Any) -> Any:
 
 
 def _chains(
-    row: Mapping[str, Any], columns: TableColumns, policy: InputPolicy, counts: Counter[str]
+    row: Mapping[str, Any],
+    table: TableColumns,
+    columns: Sequence[ChainColumns],
+    policy: InputPolicy,
+    counts: Counter[str],
 ) -> tuple[Chain, ...]:
     """Build the chains of a row; a pair may lack one of its two."""
+    if table.layout.is_joined:
+        row, columns = split_joined(row, columns[0])
     present = []
-    for each in columns.chains:
-        if _cell(row, each.residues):
+    for each in columns:
+        if any(_cell(row, name) for name in each.residues):
             present.append(each)
-        elif word := _text(row, each.residues).strip():
+        elif word := _text(row, each.residues[0]).strip():
             counts[f"'{word}', read as no value"] += 1
     if not present:
-        names = [f"'{each.residues}'" for each in columns.chains]
+        names = [f"'{each.residues[0]}'" for each in columns]
         what = f"columns {' and '.join(names)} are" if len(names) > 1 else f"column {names[0]} is"
         raise ResidueError(
             f"{what} empty", hint="remove the row, or pass --invalid drop", reason="empty sequence"
         )
-    if len(present) < len(columns.chains):
-        missing = "light" if present[0].role == Role.HEAVY else "heavy"
-        counts[f"no {missing} chain, kept with the other one alone"] += 1
+    if len(present) < len(columns):
+        _count_missing(row, table, columns, present, counts)
     return tuple(_chain(row, each, policy, counts) for each in present)
 
 
+def _count_missing(
+    row: Mapping[str, Any],
+    table: TableColumns,
+    columns: Sequence[ChainColumns],
+    present: Sequence[ChainColumns],
+    counts: Counter[str],
+) -> None:
+    if table.single and _cell(row, table.single[0]) == table.single[1]:
+        counts[f"single chain, as '{table.single[0]}' says {table.single[1]}"] += 1
+        return
+    missing = ", ".join(each.role.name.lower() for each in columns if each not in present)
+    counts[f"no {missing} chain, kept with the other one alone"] += 1
+
+
 def _chain(row: Mapping[str, Any], columns: ChainColumns, policy: InputPolicy, counts: Counter[str]) -> Chain:
-    text = _text(row, columns.residues)
+    column = next(name for name in columns.residues if _cell(row, name))
+    if column != columns.residues[0]:
+        counts[f"'{columns.residues[0]}' is empty, '{column}' read instead"] += 1
+    text = _text(row, column)
+    is_aligned = column == columns.others.get("alignment")
     try:
-        residues = clean_residues(text, gaps=policy.gaps, counts=counts)
+        residues = clean_residues(text, gaps="remove" if is_aligned else policy.gaps, counts=counts)
     except ResidueError as error:
         raise ResidueError(
-            f"column '{columns.residues}': {error.message}", hint=error.hint, reason=error.reason
+            f"column '{column}': {error.message}", hint=error.hint, reason=error.reason
         ) from None
+    cells = {kind: _cell(row, name) for kind, name in columns.others.items()}
+    v_call = _gene_call(cells.get("v_call", ""))
+    locus = _locus(cells.get("locus", ""), v_call, columns, counts)
     return Chain(
         residues,
-        role=columns.role,
-        v_call=_gene_call(row, columns.v_call),
-        j_call=_gene_call(row, columns.j_call),
-        tracks=_mask_tracks(row, columns, text, len(residues), counts),
+        role=columns.role or ROLE_OF_LOCUS.get(locus, Role.OTHER),
+        locus=locus,
+        v_call=v_call,
+        d_call=_gene_call(cells.get("d_call", "")),
+        j_call=_gene_call(cells.get("j_call", "")),
+        tracks=chain_tracks(cells, columns.others, text.strip(), residues, policy, counts),
     )
 
 
-def _gene_call(row: Mapping[str, Any], column: str | None) -> str:
+def _gene_call(text: str) -> str:
     """Give the first gene of a call such as ``Homsap IGHV3-23*01 F, or IGHV3-23D*01 F``."""
-    text = _cell(row, column)
+    if not text:
+        return ""
     match = _GENE.search(text)
     return match[0] if match else text.split(",")[0].strip()
 
 
-def _mask_tracks(
-    row: Mapping[str, Any], columns: ChainColumns, text: str, length: int, counts: Counter[str]
-) -> dict[str, np.ndarray]:
-    """Read abstar's per-residue strings: gene segments as VNDJ, non-germline as 0 and 1."""
-    tracks: dict[str, np.ndarray] = {}
-    if segments := _cell(row, columns.segment):
-        tracks["segment"] = _codes(segments.upper(), _SEGMENT_CODES, columns.segment, text, length)
-    if nongermline := _cell(row, columns.nongermline):
-        mutated = _codes(nongermline, _MUTATED_CODES, columns.nongermline, text, length)
-        if "segment" in tracks:  # a non-templated residue has no germline to differ from
-            mutated[tracks["segment"] == Segment.N] = Mutated.NONE
-            tracks["mutated"] = mutated
-        else:
-            counts[f"'{columns.nongermline}' left out, as no gene segments tell which residues are N"] += 1
-    return tracks
-
-
-def _codes(mask: str, codes: Mapping[str, int], column: str | None, text: str, length: int) -> np.ndarray:
-    if len(mask) == len(text) != length:  # the mask goes with the sequence before stop and gaps went
-        kept = STANDARD + UNUSUAL
-        mask = "".join(mark for mark, letter in zip(mask, text, strict=True) if letter.upper() in kept)
-    if len(mask) != length:
-        raise ResidueError(
-            f"column '{column}' has {len(mask)} letters for {length} residues",
-            hint="it needs one letter per residue; mend it, leave the column out, or pass --invalid drop",
-            reason=f"column '{column}' does not have one letter per residue",
-        )
-    if unknown := sorted(set(mask) - set(codes)):
-        raise ResidueError(
-            f"column '{column}' has {unknown[0]!r} at position {mask.index(unknown[0]) + 1}",
-            hint=f"expected only {', '.join(codes)}; mend it, leave the column out, or pass --invalid drop",
-            reason=f"column '{column}' has other letters than {', '.join(codes)}",
-        )
-    return np.array([codes[letter] for letter in mask], dtype=np.uint8)
+def _locus(text: str, v_call: str, columns: ChainColumns, counts: Counter[str]) -> str:
+    """Give the locus letter that the table names, in a column of its own or by the V gene."""
+    if text:
+        if match := _LOCUS.match(text.upper()):
+            return match[1]
+        counts[
+            f"column '{columns.others['locus']}' says '{text}', which is no locus such as IGH; not read"
+        ] += 1
+    match = _LOCUS.match(v_call)
+    return match[1] if match else ""
