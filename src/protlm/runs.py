@@ -18,7 +18,7 @@ from protlm.errors import RunError
 
 FORMAT_VERSION = 1
 
-_PACKAGES = ("protlm", "torch", "transformers", "accelerate", "numpy", "polars", "pyarrow", "immunum")
+_PACKAGES = ("protlm", "torch", "transformers", "accelerate", "peft", "numpy", "polars", "pyarrow", "immunum")
 
 
 class Run:
@@ -138,6 +138,11 @@ class Run:
     def model_path(self) -> Path:
         """Where the model's files are."""
         return self.path / "model"
+
+    @property
+    def adapter_path(self) -> Path:
+        """Where low-rank adapters are, if the model was trained by them; `model_path` has them merged in."""
+        return self.path / "adapter"
 
     @property
     def checkpoints_path(self) -> Path:
@@ -261,7 +266,7 @@ class Run:
 
     def _clear(self) -> None:
         owned = ["config.yaml", "metrics.jsonl", "data_manifest.json", "environment.json", "DONE"]
-        folders = ["model", "checkpoints", "tables", "tensorboard", "data"]
+        folders = ["model", "adapter", "checkpoints", "tables", "tensorboard", "data"]
         for file in [self.path / name for name in owned]:
             file.unlink(missing_ok=True)
         for folder in [self.path / name for name in folders]:

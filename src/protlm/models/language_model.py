@@ -1,6 +1,7 @@
 """A masked language model with its token layout: the one object that scorers and recipes hold."""
 
 import inspect
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -167,16 +168,24 @@ class LanguageModel(nn.Module):
             setattr(self.module.get_submodule(owner), attribute, buffer.to(self.device))
         return self
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, weights: Mapping[str, Tensor] | None = None) -> None:
         """Write ``config.json``, ``model.safetensors``, tokenizer files and ``token_layout.json``.
 
         Parameters
         ----------
         folder
             Made if it is not there. `AutoModelForMaskedLM.from_pretrained` loads it.
+        weights
+            The Hugging Face module's weights by name, where they are not the module's own as they are:
+            put together from shards, or merged with adapters.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        self.module.save_pretrained(folder)
+        if weights is None:
+            self.module.save_pretrained(folder)
+        else:
+            tied = getattr(self.module, "all_tied_weights_keys", {})
+            kept = {name: tensor for name, tensor in weights.items() if name not in tied}
+            self.module.save_pretrained(folder, state_dict=kept)
         tokenizer = self.tokenizer or tokenizer_of(self.module, self.layout)
         if tokenizer is not None:
             tokenizer.save_pretrained(folder)

@@ -22,6 +22,7 @@ from protlm.evaluation.frequencies import count_residues
 from protlm.masking import maskings
 from protlm.masking.corrupt import CorruptionConfig
 from protlm.masking.policies import RegionMasking
+from protlm.models.adaptation import FullAdaptation, adaptations, num_trained
 from protlm.models.architectures import EsmArchitecture, architectures
 from protlm.models.language_model import LanguageModel
 from protlm.models.loading import pick_device
@@ -108,6 +109,8 @@ class PretrainConfig(BaseConfig):
 
     data: DataConfig
     model: Annotated[AnyConfig, one_of(architectures, "esm")] = EsmArchitecture.Config()
+    adapt: Annotated[AnyConfig, one_of(adaptations, "full")] = FullAdaptation.Config()
+    """Train all weights, or low-rank adapters beside those of a model that has weights already."""
     masking: Annotated[AnyConfig, one_of(maskings, "region")] = RegionMasking.Config()
     corruption: CorruptionConfig = CorruptionConfig()
     training: TrainingConfig = TrainingConfig()
@@ -147,7 +150,7 @@ def pretrain(
         _same_config(run, config)
         run.write_config(config.dump())
     parts = assemble(config, run, processes=processes, say=say)
-    say(f"{parts.model.num_parameters:,} parameters; {parts.model.path}; {distribution()}")
+    say(f"{_counted(parts.model)}; {parts.model.path}; {distribution()}")
     run.note(
         device=str(processes.device),
         threads=torch.get_num_threads(),
@@ -213,6 +216,7 @@ def assemble(config: PretrainConfig, run: Run, *, processes: Processes, say: Say
         _same_data(run, manifest)
         run.write_json("data_manifest.json", manifest)
     model = config.model.build(seed=config.seed, name=run.name)  # type: ignore[attr-defined]
+    config.adapt.apply(model, seed=config.seed)  # type: ignore[attr-defined]
     model = model.to(processes.device)
     sources = [
         Source(name, corpus, _fitting_rows(corpus, model, config.data, say), each.share)
@@ -238,6 +242,12 @@ def assemble(config: PretrainConfig, run: Run, *, processes: Processes, say: Say
         f"{config.training.max_steps:,} steps of {_step_size(config.training)}"
     )
     return Parts(model, job)
+
+
+def _counted(model: LanguageModel) -> str:
+    trained = num_trained(model)
+    share = f"{trained / model.num_parameters:.1%}"
+    return f"{model.num_parameters:,} parameters, of which {trained:,} ({share}) are trained"
 
 
 def _step_size(training: TrainingConfig) -> str:
@@ -280,7 +290,7 @@ def dry_run(config: PretrainConfig, out: Path | str, *, device: str, say: Say) -
         return "\n".join(
             [
                 config.dump(),
-                f"parameters: {parts.model.num_parameters:,}",
+                f"size: {_counted(parts.model)}",
                 f"computation: {parts.model.path}",
                 f"tokens per step: {config.training.step_tokens:,} in {len(micro_batches)} micro-batches",
                 f"tokens in all: {config.training.step_tokens * config.training.max_steps:,}",

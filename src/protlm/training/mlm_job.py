@@ -16,6 +16,7 @@ from protlm.data.sampling import even_parts, process_share
 from protlm.masking.corrupt import CorruptionConfig, corrupt
 from protlm.masking.policies import UniformMasking
 from protlm.masking.selection import Draw, MaskingPolicy, Selection, maskable
+from protlm.models.adaptation import is_adapted, merged_weights, save_adapter
 from protlm.models.language_model import LanguageModel
 from protlm.objectives.mlm import MaskedLanguageModelling
 from protlm.runs import Run
@@ -203,10 +204,18 @@ class MlmJob:
         model
             The bare model.
         weights
-            Its whole weights, where processes hold shards of them.
+            Its whole state. Adapters are merged into the model, and kept beside it.
         """
-        del weights
-        cast(LanguageModel, model).save(self.run.model_path)
+        own = {
+            name.removeprefix("module."): tensor
+            for name, tensor in weights.items()
+            if name.startswith("module.")
+        }
+        bare = cast(LanguageModel, model)
+        if is_adapted(bare.module):
+            save_adapter(bare.module, own, self.run.adapter_path)
+            own = merged_weights(bare.module, own)
+        bare.save(self.run.model_path, own)
 
     def state(self) -> dict[str, Any]:
         """Give this process's tally as plain lists."""

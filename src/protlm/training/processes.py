@@ -115,11 +115,12 @@ class Processes:
         return say if self.is_main else lambda _: None
 
     def close(self) -> None:
-        """Leave the group of processes."""
+        """Leave the group of processes; a later training in the same processes makes a new one."""
         if self.count > 1:
-            from accelerate.state import PartialState
+            from accelerate.state import AcceleratorState, PartialState
 
             PartialState().destroy_process_group()
+            AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def num_launched(environment: Mapping[str, str] = os.environ) -> int:
