@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from protlm.data.splits import Groups
+from protlm.data.splits import Groups, Values
 from protlm.types.record import Record
 
 _CELLS_PER_CHUNK = 1 << 24
@@ -28,6 +28,8 @@ class SplitReport:
     num_chains: int
     labels: dict[str, dict[str, int]] = field(default_factory=dict)
     """Records by fold and label."""
+    shared_values: dict[str, dict[str, int]] = field(default_factory=dict)
+    """By key, such as ``clonotype``: its distinct values, and those on more than one side."""
     identities: dict[str, dict[str, float]] = field(default_factory=dict)
     """By fold, how near its main chains are to the nearest one of another fold: median and maximum."""
 
@@ -42,6 +44,14 @@ class SplitReport:
             f"{self.num_groups:,} groups; the largest has {self.largest_group:,} of {total:,} records",
             f"leakage: {shared} are on more than one side",
         ]
+        lines += [
+            f"leakage: {facts['shared']:,} of {facts['distinct']:,} distinct values of '{name}' are on more "
+            "than one side"
+            for name, facts in self.shared_values.items()
+        ]
+        if self.largest_group > 1.1 * total / len(self.sizes):
+            share = f"the largest group has {self.largest_group / total:.0%} of the records"
+            lines.append(f"UNBALANCED: {share}; fewer keys, or a higher CDR3 identity, make smaller groups")
         lines += [
             f"labels in fold {name}: " + ", ".join(f"{label} {count:,}" for label, count in counts.items())
             for name, counts in self.labels.items()
@@ -64,6 +74,7 @@ def report_split(
     groups: Groups,
     *,
     labels: Sequence[str] | None = None,
+    keys: Mapping[str, Values] | None = None,
     identity: bool = False,
 ) -> SplitReport:
     """Look at a split from outside: nothing is taken from how it was made.
@@ -78,6 +89,8 @@ def report_split(
         What must be on one side.
     labels
         Of each record, to count by fold.
+    keys
+        By name, what else to look for on more than one side, whether the split kept it together or not.
     identity
         Whether to look for the nearest chain of another fold, which takes time with the square of the
         number of records; see `nearest_identity`.
@@ -89,19 +102,17 @@ def report_split(
         for name in names:
             own = [label for label, each in zip(labels, folds, strict=True) if each == name]
             counted[name] = {label: own.count(label) for label in sorted(set(labels))}
-    sides: dict[str, set[int]] = {}
-    for record, side in zip(records, fold.tolist(), strict=True):
-        for chain in record.chains:
-            sides.setdefault(chain.residues, set()).add(side)
+    chains = _sides([[chain.residues for chain in record.chains] for record in records], fold)
     pairs = np.unique(np.stack([groups.codes, fold], axis=1), axis=0)
     return SplitReport(
         sizes={name: int((fold == place).sum()) for place, name in enumerate(names)},
         num_groups=len(groups.names),
         largest_group=int(groups.sizes.max(initial=0)),
         shared_groups=int((np.bincount(pairs[:, 0]) > 1).sum()),
-        shared_chains=sum(len(seen) > 1 for seen in sides.values()),
-        num_chains=len(sides),
+        shared_chains=chains["shared"],
+        num_chains=chains["distinct"],
         labels=counted,
+        shared_values={name: _sides(values, fold) for name, values in (keys or {}).items()},
         identities=_identities(records, fold, names) if identity and len(names) > 1 else {},
     )
 
@@ -138,6 +149,15 @@ def nearest_identity(first: Sequence[Record], second: Sequence[Record]) -> np.nd
             either = ((part != 0) | (targets[None] != 0)).sum(axis=2)
             np.maximum.at(best, rows[start : start + step], (equal / either).max(axis=1))
     return best
+
+
+def _sides(values: Values, fold: np.ndarray) -> dict[str, int]:
+    sides: dict[str, set[int]] = {}
+    for own, side in zip(values, fold.tolist(), strict=True):
+        for value in own:
+            if value:
+                sides.setdefault(value, set()).add(side)
+    return {"shared": sum(len(seen) > 1 for seen in sides.values()), "distinct": len(sides)}
 
 
 def _identities(

@@ -163,6 +163,12 @@ class TaskCard(BaseConfig):
                 raise ValueError(f"the target names '{missing[0]}', which is not among the data")
         if len(set(names)) != len(names):
             raise ValueError("two data sources have one name")
+        if isinstance(self.target, ShuffledPairs):
+            for split in self.splits:
+                if "chain" not in split.by:
+                    raise ValueError(
+                        f"split '{split.name}' of shuffled pairs must keep a 'chain' in one fold"
+                    )
         return self
 
 

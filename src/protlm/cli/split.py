@@ -1,0 +1,74 @@
+"""protlm split."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from protlm.cli import options
+from protlm.cli.options import DuplicateIds, Force, Gaps, Heavy, Invalid, Light, Sequence
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the verb."""
+    app.command()(split)
+
+
+def split(
+    source: Annotated[str, typer.Argument(help="corpus, FASTA, CSV, TSV or Parquet", metavar="INPUT")],
+    out: Annotated[Path, typer.Option(help=".parquet, .tsv or .csv to write")],
+    by: Annotated[
+        str | None,
+        typer.Option(help="clonotype, chain, group or a column; several, with commas, are joined"),
+    ] = None,
+    at_random: Annotated[
+        bool, typer.Option("--random", help="split single records, whatever they share")
+    ] = False,
+    folds: Annotated[int | None, typer.Option(help="folds of equal size, named 0, 1 …")] = None,
+    holdout: Annotated[
+        float | None, typer.Option(help="share of the fold 'holdout'; the rest is 'train'")
+    ] = None,
+    cdr3_identity: Annotated[
+        float, typer.Option(help="of heavy CDR3s of one clonotype; 1 wants them equal")
+    ] = 0.8,
+    stratify: Annotated[
+        str | None, typer.Option(help="column whose values should be alike in all folds")
+    ] = None,
+    identity: Annotated[
+        bool, typer.Option("--identity", help="also find the nearest chain of another fold; slow when large")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="another seed gives another split")] = 0,
+    heavy: Heavy = None,
+    light: Light = None,
+    sequence: Sequence = None,
+    invalid: Invalid = "error",
+    gaps: Gaps = "error",
+    duplicate_ids: DuplicateIds = "error",
+    force: Force = False,
+) -> None:
+    """Give each record a fold; groups stay together, and what still leaks is counted."""
+    from protlm.data.readers import ColumnNames, InputPolicy
+    from protlm.recipes.split import split_file
+
+    policy = InputPolicy(
+        invalid=options.choice("--invalid", invalid, ("error", "drop")),  # type: ignore[arg-type]
+        gaps=options.choice("--gaps", gaps, ("error", "remove")),  # type: ignore[arg-type]
+        duplicate_ids=options.choice("--duplicate-ids", duplicate_ids, ("error", "rename")),  # type: ignore[arg-type]
+    )
+    split_file(
+        source,
+        out,
+        by=[name.strip() for name in by.split(",") if name.strip()] if by else [],
+        folds=folds,
+        holdout=holdout,
+        at_random=at_random,
+        cdr3_identity=cdr3_identity,
+        stratify=stratify,
+        identity=identity,
+        seed=seed,
+        columns=ColumnNames(heavy=heavy, light=light, sequence=sequence),
+        policy=policy,
+        force=force,
+        say=options.say,
+    )
+    typer.echo(out)

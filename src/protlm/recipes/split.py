@@ -1,0 +1,220 @@
+"""split: a table that gives each record a fold, with groups kept together and the leakage counted."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from protlm.data.clonotypes import chain_keys, clonotype_keys
+from protlm.data.corpus import Corpus, names_corpus
+from protlm.data.numbering import NumberingReport, Receptor, number_records
+from protlm.data.readers import ColumnNames, InputPolicy, ReadReport, check_file, iterate_records
+from protlm.data.split_report import report_split
+from protlm.data.splits import Groups, Values, assign_folds, connected_groups, random_groups
+from protlm.errors import ConfigError, DataError
+from protlm.recipes.outputs import claim_file
+from protlm.runs import file_hash
+from protlm.types.record import Record
+
+Say = Callable[[str], None]
+SUFFIXES = (".parquet", ".tsv", ".csv")
+_KEYS = ("clonotype", "chain", "group")
+
+
+def split_file(
+    source: Path | str,
+    out: Path | str,
+    *,
+    by: Sequence[str] = (),
+    folds: int | None = None,
+    holdout: float | None = None,
+    at_random: bool = False,
+    cdr3_identity: float = 0.8,
+    stratify: str | None = None,
+    identity: bool = False,
+    seed: int = 0,
+    columns: ColumnNames | None = None,
+    policy: InputPolicy | None = None,
+    receptor: Receptor = "auto",
+    force: bool = False,
+    say: Say = print,
+) -> pl.DataFrame:
+    """Split the records of a file or corpus and write ``id, fold, group``.
+
+    Parameters
+    ----------
+    source
+        A corpus, or any file that `prepare` reads.
+    out
+        ``.parquet`` (the manifest is in its metadata), ``.tsv`` or ``.csv`` (the manifest is beside it, in
+        ``OUT.meta.json``).
+    by
+        Keys, joined to connected components: ``clonotype`` (V gene, J gene and CDR3), ``chain`` (identical
+        residues of any chain), ``group`` (that of the record), or columns of the file.
+    folds, holdout
+        Number of folds, named 0, 1 …; or the share of the fold ``holdout``, the rest being ``train``.
+    at_random
+        Split single records; must be asked for.
+    cdr3_identity
+        Of the key ``clonotype``.
+    stratify
+        A column whose values should have alike shares in all folds.
+    identity
+        Also look for the nearest chain of another fold; takes time with the square of the records.
+    seed
+        Another seed gives another split; the order of the records does not matter.
+    columns, policy, receptor
+        How to read and number a file.
+    force
+        Replace a file that is there.
+    say
+        Tells the user what happens, the leakage report included.
+
+    Raises
+    ------
+    ConfigError
+        If the settings contradict each other.
+    DataError
+        If the input is wrong, or its groups cannot fill the folds.
+    """
+    out = Path(out)
+    shares, names = _shares(folds, holdout)
+    if bool(by) == at_random:
+        raise ConfigError(
+            "say what to split by" if not by else "a split is either by keys or at random",
+            hint="--by clonotype, chain or a column (several separated by commas), or --random",
+        )
+    claim_file(out, SUFFIXES, force=force)
+    records = _read(source, by, stratify, columns, policy, receptor, say)
+    ids = [record.id for record in records]
+    counts: Counter[str] = Counter()
+    keys = {name: _key(name, records, cdr3_identity, counts) for name in by}
+    groups = random_groups(ids) if at_random else connected_groups(*keys.values(), names=ids)
+    strata = None if stratify is None else [_text(record, stratify) for record in records]
+    assigned = assign_folds(groups, shares, strata=strata, seed=seed)
+    fold = [names[place] for place in assigned.tolist()]
+    for reason, count in counts.items():
+        if count:
+            say(f"{count:,} × {reason}")
+    watched = keys | ({} if "clonotype" in keys else _clonotypes(records, cdr3_identity))
+    report = report_split(records, fold, groups, labels=strata, keys=watched, identity=identity)
+    for line in report.lines():
+        say(line)
+    table = _table(ids, fold, groups, strata)
+    manifest = {
+        "format_version": 1,
+        "verb": "split",
+        "input": str(source),
+        "input_sha256": None if names_corpus(source) else file_hash(Path(source)),
+        "by": "random" if at_random else list(by),
+        "folds": dict(zip(names, shares, strict=True)),
+        "cdr3_identity": cdr3_identity if "clonotype" in by else None,
+        "stratify": stratify,
+        "seed": seed,
+        "counts": {reason: count for reason, count in counts.items() if count},
+        "report": report.facts(),
+    }
+    _write(table, out, manifest)
+    return table
+
+
+def _shares(folds: int | None, holdout: float | None) -> tuple[list[float], list[str]]:
+    if (folds is None) == (holdout is None):
+        raise ConfigError("say how to split", hint="either --folds K, or --holdout SHARE")
+    if folds is not None:
+        if folds < 2:
+            raise ConfigError(f"--folds {folds} is too few", hint="expected at least 2")
+        return [1 / folds] * folds, [str(number) for number in range(folds)]
+    assert holdout is not None
+    if not 0 < holdout < 1:
+        raise ConfigError(f"--holdout {holdout} is not a share", hint="expected a number between 0 and 1")
+    return [1 - holdout, holdout], ["train", "holdout"]
+
+
+def _read(
+    source: Path | str,
+    by: Sequence[str],
+    stratify: str | None,
+    columns: ColumnNames | None,
+    policy: InputPolicy | None,
+    receptor: Receptor,
+    say: Say,
+) -> list[Record]:
+    wanted = [*(name for name in by if name not in _KEYS), *([stratify] if stratify else [])]
+    if names_corpus(source):
+        corpus = Corpus(source)
+        records = [corpus.record(row) for row in range(len(corpus))]
+        for name in wanted:
+            if not any(name in record.labels for record in records):
+                raise DataError(
+                    f"{corpus.name} has no label '{name}'", hint="keep it as a label when the corpus is made"
+                )
+    else:
+        path = check_file(source)
+        reading, numbering = ReadReport(), NumberingReport()
+        given = columns or ColumnNames()
+        labels = tuple(dict.fromkeys([*given.labels, *wanted]))
+        asked = ColumnNames(**{**vars(given), "labels": labels})
+        records = list(
+            number_records(
+                iterate_records(path, columns=asked, policy=policy, report=reading),
+                receptor=receptor,
+                report=numbering,
+            )
+        )
+        for line in [*reading.lines(), *numbering.lines()]:
+            say(line)
+    if not records:
+        raise DataError(f"{source}: there is nothing to split", hint="look at what was dropped")
+    repeated = [name for name, count in Counter(record.id for record in records).items() if count > 1]
+    if repeated:
+        raise DataError(
+            f"{source}: {len(repeated):,} ids are there twice, such as '{repeated[0]}'",
+            hint="make ids unique; the table goes by id",
+        )
+    return records
+
+
+def _key(name: str, records: Sequence[Record], identity: float, counts: Counter[str]) -> Values:
+    if name == "clonotype":
+        return clonotype_keys(records, identity=identity, counts=counts)
+    if name == "chain":
+        return chain_keys(records)
+    values = [record.group if name == "group" else _text(record, name) for record in records]
+    counts[f"no value of '{name}', so linked to no other record by it"] += sum(not value for value in values)
+    return [(value,) for value in values]
+
+
+def _clonotypes(records: Sequence[Record], identity: float) -> dict[str, Values]:
+    """Watch clonotypes also where the split is by something else, if the records are numbered."""
+    if not any("region" in chain.tracks for record in records for chain in record.chains):
+        return {}
+    return {"clonotype": clonotype_keys(records, identity=identity)}
+
+
+def _text(record: Record, column: str) -> str:
+    value = record.labels.get(column)
+    return "" if value is None else str(value).strip()
+
+
+def _table(
+    ids: Sequence[str], fold: Sequence[str], groups: Groups, strata: Sequence[str] | None
+) -> pl.DataFrame:
+    names = np.array(groups.names, dtype=object)
+    table = pl.DataFrame({"id": ids, "fold": fold, "group": names[groups.codes].tolist()})
+    return table if strata is None else table.with_columns(stratum=pl.Series(list(strata)))
+
+
+def _write(table: pl.DataFrame, out: Path, manifest: dict[str, Any]) -> None:
+    part = out.with_name(out.name + ".part")
+    if out.suffix == ".parquet":
+        table.write_parquet(part, metadata={"protlm": json.dumps(manifest)})
+    else:
+        table.write_csv(part, separator="\t" if out.suffix == ".tsv" else ",")
+        beside = out.with_name(out.name + ".meta.json")
+        beside.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    part.replace(out)
