@@ -163,7 +163,6 @@ def pretrain(
         rates_table(parts.job.tally).write_parquet(run.table_path("masking_rates"))
         _report_sources(parts.job, run, say)
     run.finish()
-    processes.close()
     return run
 
 

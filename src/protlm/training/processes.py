@@ -1,5 +1,6 @@
 """The processes that train together: who they are, who writes, and how they agree."""
 
+import atexit
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -45,6 +46,7 @@ class Processes:
             _refuse_deepspeed(os.environ)
             from accelerate.state import PartialState
 
+            atexit.register(_leave)
             state = PartialState(cpu=device.type == "cpu", timeout=PATIENCE)
             self.index, self.count = state.process_index, state.num_processes
             self.device = torch.device(state.device)  # type: ignore[arg-type]
@@ -114,13 +116,11 @@ class Processes:
         """
         return say if self.is_main else lambda _: None
 
-    def close(self) -> None:
-        """Leave the group of processes; a later training in the same processes makes a new one."""
-        if self.count > 1:
-            from accelerate.state import AcceleratorState, PartialState
 
-            PartialState().destroy_process_group()
-            AcceleratorState._reset_state(reset_partial_state=True)
+def _leave() -> None:
+    """Leave the group of processes at the end of this one."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def num_launched(environment: Mapping[str, str] = os.environ) -> int:
