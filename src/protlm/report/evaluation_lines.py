@@ -36,13 +36,10 @@ def summary_lines(summary: pl.DataFrame) -> list[str]:
         lines += [*_by_model(everything, ["region"], "cross_entropy"), ""]
         split = part.filter((pl.col("residues") != "all") & pl.col("region").is_in(_FEW))
         if not split.is_empty():
-            order = [
-                pl.col(name).cast(pl.Enum(known))
-                for name, known in (("residues", [*KINDS]), ("region", _FEW))
-            ]
+            order = (pl.col("residues").cast(pl.Enum(list(KINDS))), pl.col("region").cast(pl.Enum(_FEW)))
             kind = pl.col("residues").replace_strict(KINDS)
             lines += [f"accuracy by mutation, {chain} chain [95 % interval]"]
-            ordered = split.sort(order, maintain_order=True).with_columns(residues=kind)
+            ordered = split.sort(*order, maintain_order=True).with_columns(residues=kind)
             lines += [*_by_model(ordered, ["residues", "region"], "accuracy"), ""]
     return lines
 
@@ -73,10 +70,8 @@ def calibration_lines(calibration: pl.DataFrame) -> list[str]:
     """
     lines: list[str] = []
     for (chain,), part in calibration.group_by("chain", maintain_order=True):
-        chance = part["chance"].max()
-        lines += [
-            f"expected calibration error, {chain} chain [95 % interval]; chance alone: up to {chance:.3f}"
-        ]
+        title = f"expected calibration error, {chain} chain [95 % interval]"
+        lines += [f"{title}; chance alone: up to {part['chance'].max():.3f}"]
         lines += [*_by_model(part, ["region"], "error"), ""]
     return lines
 
@@ -154,7 +149,7 @@ def partner_lines(gains: pl.DataFrame) -> list[str]:
     """
     return _gain_lines(
         gains.filter(pl.col("metric") == "cross_entropy"),
-        "nats per residue that the true partner saves against another or none",
+        "nats per residue that the true partner saves over another or none",
     )
 
 
@@ -202,7 +197,7 @@ def _gain_lines(gains: pl.DataFrame, title: str) -> list[str]:
                 for region in regions
             ]
         sizes = part.group_by("region", maintain_order=True).first()
-        lines += [f"{title}, {chain} chain [95 % interval]; {part['n_groups'].max():,} groups"]
+        lines += [f"{title}, {chain} chain; {part['n_groups'].max():,} groups"]
         counts = [f"{n:,}" for n in sizes["n_residues"]]
         lines += [*wide_table({"region": regions, "n": counts}, columns), ""]
     return lines

@@ -55,7 +55,8 @@ def calibration(
 
     Bins hold equal numbers of predictions; equal confidences share a bin, so the order of the rows
     does not matter. The bins stay as they are while clusters are resampled. The error cannot be
-    negative, so noise alone makes it positive: `Calibration.chance` says how large.
+    negative, so noise alone makes it positive: `Calibration.chance` says how large. Resampling adds
+    that noise once more, so the interval is the basic one: the percentile interval mirrored at the value.
 
     Parameters
     ----------
@@ -86,6 +87,7 @@ def calibration(
 
     References
     ----------
+    Davison & Hinkley 1997, Bootstrap Methods and their Application, section 5.2 (the basic interval);
     Naeini et al. 2015, AAAI 29:2901 (the error); Nguyen & O'Connor 2015, arXiv:1508.05154 (bins of
     equal mass).
 
@@ -131,7 +133,7 @@ def calibration(
         )
         for index in np.flatnonzero(counts)
     )
-    error = percentile_interval(float(_error(total)), _error(drawn), len(confidence), num_units, 0.95)
+    error = _basic(percentile_interval(float(_error(total)), _error(drawn), len(hit), num_units, 0.95))
     return Calibration(error, _chance(confidence, bin_of, num_bins), bins)
 
 
@@ -154,6 +156,13 @@ def _checked(
         raise DataError(f"clusters: expected one label for each of {len(hit)} rows, found {labels.shape}")
     distinct, codes = np.unique(labels, return_inverse=True)
     return confidence, hit, codes, len(distinct)
+
+
+def _basic(interval: Interval) -> Interval:
+    """Mirror a percentile interval at the value, because resampling pushes the error up once more."""
+    bounds = 2 * interval.value - np.array([interval.high, interval.low])
+    low, high = (float(bound) for bound in np.maximum(bounds, 0.0))  # which keeps NaN
+    return Interval(interval.value, low, high, interval.n)
 
 
 def _sums(codes: npt.NDArray, bin_of: npt.NDArray, values: npt.NDArray, units: int, bins: int) -> npt.NDArray:
