@@ -1,0 +1,247 @@
+"""evaluate regions and evaluate partner from end to end: tables, interruption, memory, messages."""
+
+import json
+
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+
+from fixtures.builders import lively_esm
+from protlm.data.corpus import write_corpus
+from protlm.data.numbering import number_records
+from protlm.data.simulate import simulate_repertoire
+from protlm.errors import DataError
+from protlm.evaluation.frequencies import count_residues
+from protlm.models.language_model import LanguageModel
+from protlm.recipes import evaluated
+from protlm.recipes.evaluate import evaluate_regions
+from protlm.recipes.evaluate_partner import evaluate_partner
+from protlm.report.evaluation_lines import (
+    calibration_lines,
+    comparison_lines,
+    germline_bias_lines,
+    mutation_masking_lines,
+    partner_lines,
+    segment_lines,
+    sequence_lines,
+    summary_lines,
+)
+from protlm.types.record import Record
+
+NUM_RECORDS = 10
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """Ten simulated pairs with regions, segments, mutations and germline residues."""
+    simulated = simulate_repertoire(NUM_RECORDS, seed=5, mutation_rate=0.08)
+    return write_corpus(tmp_path_factory.mktemp("data") / "corpus", number_records(simulated))
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory, corpus):
+    """Two folders with models; the first keeps residue frequencies as a Run does."""
+    folder = tmp_path_factory.mktemp("models")
+    for seed, name in enumerate(("one", "two")):
+        lively_esm(seed=seed, num_layers=1).save(folder / name)
+    (folder / "one" / "tables").mkdir()
+    count_residues(corpus).write_parquet(folder / "one" / "tables" / "train_frequencies.parquet")
+    return [str(folder / name) for name in ("one", "two")]
+
+
+def evaluate(models, corpus, out, **settings):
+    said: list[str] = []
+    run = evaluate_regions(models, corpus.path, out, device="cpu", say=said.append, **settings)
+    return run, said
+
+
+@pytest.fixture(scope="module")
+def evaluation(models, corpus, tmp_path_factory):
+    return evaluate(models, corpus, tmp_path_factory.mktemp("runs") / "all", by_sequence=True)[0]
+
+
+@pytest.fixture
+def parts_of_three(monkeypatch):
+    monkeypatch.setattr(evaluated, "RECORDS_PER_PART", 3)
+
+
+def table(run, name: str) -> pl.DataFrame:
+    return pl.read_parquet(run.table_path(name))
+
+
+def test_every_table_is_there_and_every_residue_once_per_model(evaluation, corpus):
+    assert set(evaluation.tables()) == {
+        *("regions", "regions_summary", "segments", "calibration", "calibration_bins", "germline_bias"),
+        *("comparisons", "sequences_summary", "sequences_comparisons"),
+    }
+    residues = table(evaluation, "regions")
+    assert len(residues.unique(["model", "id", "chain", "index"])) == len(residues)
+    assert dict(residues.group_by("model").agg(pl.len()).iter_rows()) == {
+        name: int(corpus.lengths.sum()) for name in ("one", "two", "position_mode", "v_gene_majority")
+    }
+    assert not list(evaluation.checkpoints_path.rglob("*.parquet"))
+
+
+def test_a_pair_has_fourteen_regions_and_both_kinds_of_antibody(evaluation):
+    summary = table(evaluation, "regions_summary")
+    regions = summary.filter(~pl.col("region").is_in(["framework", "CDRs", "all"]))
+    assert len(regions.unique(["chain", "region"])) == 14
+    of_antibodies = summary.filter((pl.col("region") == "all") & (pl.col("model") == "one"))
+    sizes = {(row["chain"], row["residues"]): row["n_records"] for row in of_antibodies.iter_rows(named=True)}
+    for chain in ("heavy", "light"):
+        parted = sizes[chain, "germline_antibodies"] + sizes[chain, "mutated_antibodies"]
+        assert parted == sizes[chain, "all"] == NUM_RECORDS
+
+
+def test_the_summary_agrees_with_the_residues(evaluation):
+    residues = table(evaluation, "regions").filter(
+        (pl.col("model") == "two") & (pl.col("chain") == "light") & (pl.col("region") == "CDR3")
+    )
+    line = table(evaluation, "regions_summary").filter(
+        (pl.col("model") == "two")
+        & (pl.col("chain") == "light")
+        & (pl.col("region") == "CDR3")
+        & (pl.col("residues") == "all")
+    )
+    assert line["n_residues"].item() == len(residues)
+    assert line["accuracy"].item() == pytest.approx((residues["predicted"] == residues["residue"]).mean())
+    assert line["cross_entropy"].item() == pytest.approx(-residues["logprob"].mean(), rel=1e-5)
+
+
+def test_shares_of_germline_bias_sum_to_one(evaluation):
+    bias = table(evaluation, "germline_bias")
+    assert (bias["right"] + bias["germline"] + bias["other"]).to_list() == pytest.approx([1.0] * len(bias))
+
+
+def test_models_are_compared_with_each_other_and_with_every_baseline(evaluation):
+    pairs = set(table(evaluation, "comparisons").select("first", "second").iter_rows())
+    baselines = ("position_mode", "v_gene_majority")
+    assert pairs == {("one", "two"), *((model, each) for model in ("one", "two") for each in baselines)}
+
+
+def test_terminal_tables_fit_a_hundred_columns(evaluation):
+    writers = {
+        "regions_summary": summary_lines,
+        "segments": segment_lines,
+        "calibration": calibration_lines,
+        "germline_bias": germline_bias_lines,
+        "comparisons": comparison_lines,
+        "sequences_summary": sequence_lines,
+    }
+    for name, write in writers.items():
+        lines = write(table(evaluation, name))
+        assert lines
+        assert max(map(len, lines)) <= 100, max(lines, key=len)
+
+
+def test_an_interrupted_evaluation_goes_on_where_it_was(
+    models, corpus, evaluation, tmp_path, monkeypatch, parts_of_three
+):
+    """Ten records in parts of three. Interrupted in the third part of the first model."""
+    plain = LanguageModel.logits
+    calls = {"contexts": 0, "left": 2.5 * 3 * 230}
+
+    def interrupted(self, batch, rows=None):
+        calls["contexts"] += batch.num_sequences
+        if calls["contexts"] > calls["left"]:
+            raise KeyboardInterrupt
+        return plain(self, batch, rows)
+
+    monkeypatch.setattr(LanguageModel, "logits", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(models, corpus, tmp_path / "run")
+    calls.update(contexts=0, left=1e9)
+    run, said = evaluate(models, corpus, tmp_path / "run")
+    assert "one: 6 of 10 records were done before the interruption" in said
+    first_six = int(corpus.lengths[:6].sum())
+    assert calls["contexts"] == 2 * int(corpus.lengths.sum()) - first_six
+    keys = ["model", "id", "chain", "index"]
+    columns = [*keys, "predicted", "logprob"]
+    expected, found = (table(each, "regions").select(columns).sort(keys) for each in (evaluation, run))
+    assert found.drop("logprob").equals(expected.drop("logprob"))
+    assert found["logprob"].to_list() == pytest.approx(expected["logprob"].to_list(), abs=1e-4)
+
+
+def test_parts_of_another_model_are_not_taken_up(models, corpus, tmp_path, monkeypatch, parts_of_three):
+    changed = tmp_path / "one"
+    lively_esm(seed=0, num_layers=1).save(changed)
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("protlm.recipes.evaluate.join_parts", stop)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate([str(changed)], corpus, tmp_path / "run")
+    monkeypatch.undo()
+    lively_esm(seed=9, num_layers=1).save(changed)
+    _, said = evaluate([str(changed)], corpus, tmp_path / "run")
+    assert not any("before the interruption" in line for line in said)
+
+
+def test_the_table_of_residues_is_written_in_parts(models, corpus, tmp_path, monkeypatch, parts_of_three):
+    """No call of the predictor sees more than a part, and the file has what all parts had."""
+    from protlm.recipes import evaluate as recipe
+
+    sizes = []
+    plain = recipe.predict_residues
+
+    def watched(model, records, **settings):
+        sizes.append(len(records))
+        return plain(model, records, **settings)
+
+    monkeypatch.setattr(recipe, "predict_residues", watched)
+    run, _ = evaluate(models[:1], corpus, tmp_path / "run")
+    assert sizes == [3, 3, 3, 1]
+    assert pq.read_metadata(run.table_path("regions")).num_rows == 3 * int(corpus.lengths.sum())
+
+
+def test_partner_from_end_to_end(models, corpus, tmp_path):
+    said: list[str] = []
+    run = evaluate_partner(
+        models[:1], corpus.path, tmp_path / "run", max_records=6, device="cpu", say=said.append
+    )
+    residues = table(run, "partner")
+    per_condition = residues.group_by("partner").agg(pl.len())
+    assert per_condition["len"].n_unique() == 1
+    assert set(per_condition["partner"]) == {"true", "random", "random_same_locus", "none"}
+    gains = table(run, "partner_gain")
+    regions = gains.filter(pl.col("p_adjusted").is_not_null() & (pl.col("metric") == "cross_entropy"))
+    assert regions.group_by("against").len()["len"].to_list() == [14, 14, 14]
+    masked = table(run, "mutation_masking")
+    assert masked["mutated"].all()
+    assert (masked["germline"] != masked["residue"]).all()
+    lines = [
+        *partner_lines(gains),
+        *mutation_masking_lines(table(run, "mutation_masking_summary"), table(run, "mutation_masking_gain")),
+    ]
+    assert max(map(len, lines)) <= 100, max(lines, key=len)
+    assert any(line.startswith("mutation masking: ") for line in said)
+    assert json.loads((run.path / "data_manifest.json").read_text())["num_records"] == 6
+
+
+def test_a_model_blind_to_the_partner_gains_nothing(models, corpus, tmp_path, monkeypatch):
+    """With logits of the masked token alone, every partner gives the same loss."""
+
+    def blind(self, batch, rows):
+        return self.module.get_input_embeddings().weight.new_zeros(len(rows), len(self.layout.tokens))
+
+    monkeypatch.setattr(LanguageModel, "logits", blind)
+    run = evaluate_partner(
+        models[:1], corpus.path, tmp_path / "run", max_records=4, device="cpu", say=lambda _: None
+    )
+    gains = table(run, "partner_gain").filter(pl.col("metric") == "cross_entropy")
+    assert gains["gain"].abs().max() < 1e-6
+
+
+def test_single_chains_have_no_partner_and_are_told_so(models, corpus, tmp_path):
+    records = [corpus.record(row) for row in range(4)]
+    single = write_corpus(tmp_path / "c", [Record(each.id, each.chains[:1]) for each in records])
+    with pytest.raises(DataError, match="no pair of chains with two different roles"):
+        evaluate_partner(models[:1], single.path, tmp_path / "run", device="cpu", say=lambda _: None)
+
+
+def test_pairs_of_one_group_have_no_random_partner(models, corpus, tmp_path):
+    records = [corpus.record(row) for row in range(4)]
+    one = write_corpus(tmp_path / "c", [Record(each.id, each.chains, group="g") for each in records])
+    with pytest.raises(DataError, match="no pair has a partner of another group"):
+        evaluate_partner(models[:1], one.path, tmp_path / "run", device="cpu", say=lambda _: None)
