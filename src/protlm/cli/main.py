@@ -19,7 +19,20 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-VERBS = ("simulate", "prepare", "pretrain", "evaluate", "score", "embed", "report", "models", "demo")
+VERBS = (
+    "simulate",
+    "prepare",
+    "pretrain",
+    "mask",
+    "split",
+    "evaluate",
+    "score",
+    "embed",
+    "report",
+    "models",
+    "convert",
+    "demo",
+)
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C or a cluster's SIGTERM."""

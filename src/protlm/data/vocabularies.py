@@ -64,9 +64,7 @@ class PublishedLayout:
 
 LAYOUTS: Mapping[str, PublishedLayout] = MappingProxyType(
     {
-        "esm": PublishedLayout(
-            "esm", "cls-cls", used_by="ESM-1b, ESM-1v, ESM-2; ft-ESM2 and the scaling-law models with pairs"
-        ),
+        "esm": PublishedLayout("esm", "cls-cls", used_by="ESM-1b, 1v, 2; ft-ESM2; scaling laws"),
         "preferential-masking": PublishedLayout(
             "preferential-masking", "cls-cls", used_by="Ng & Briney 2025, both arms"
         ),
@@ -75,10 +73,12 @@ LAYOUTS: Mapping[str, PublishedLayout] = MappingProxyType(
         ),
         "balm": PublishedLayout("balm", "eos", used_by="BALM-paired, BALM-shuffled, BALM-unpaired"),
         "curriculum": PublishedLayout("esm-sep", "sep", used_by="55M pilots of the curriculum paper"),
-        "currab": PublishedLayout("esm-sep", "cls", single_chain="keep-separator", used_by="CurrAb, 650M"),
-        "esm-pipe": PublishedLayout("esm-pipe", "pipe", used_by="none published; the ids of ESM-3 and ESM-C"),
+        "currab": PublishedLayout(
+            "esm-sep", "cls", single_chain="keep-separator", used_by="CurrAb; chains alone keep <cls>"
+        ),
+        "esm-pipe": PublishedLayout("esm-pipe", "pipe", used_by="models of your own; ids of ESM-3 and ESM-C"),
         "balm-package": PublishedLayout(
-            "balm-package", "cls", used_by="the BALM package (mixture of experts)"
+            "balm-package", "cls", used_by="BALM package (its MoE is not converted)"
         ),
     }
 )

@@ -180,12 +180,13 @@ class LanguageModel(nn.Module):
             put together from shards, or merged with adapters.
         """
         folder.mkdir(parents=True, exist_ok=True)
+        # under the names the module has; otherwise transformers writes older ones, such as LayerNorm.gamma
         if weights is None:
-            self.module.save_pretrained(folder)
+            self.module.save_pretrained(folder, save_original_format=False)
         else:
             tied = getattr(self.module, "all_tied_weights_keys", {})
             kept = {name: tensor for name, tensor in weights.items() if name not in tied}
-            self.module.save_pretrained(folder, state_dict=kept)
+            self.module.save_pretrained(folder, state_dict=kept, save_original_format=False)
         tokenizer = self.tokenizer or tokenizer_of(self.module, self.layout)
         if tokenizer is not None:
             tokenizer.save_pretrained(folder)
