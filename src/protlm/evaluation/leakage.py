@@ -9,15 +9,15 @@ from protlm.data.corpus import Corpus
 from protlm.types.record import Record
 
 
-def overlap(records: Sequence[Record], corpus: Corpus) -> dict[str, int]:
-    """Count the distinct chains and groups of some records that a corpus holds too.
+def overlap(records: Sequence[Record], *corpora: Corpus) -> dict[str, int]:
+    """Count the distinct chains and groups of some records that a corpus, or one of several, holds too.
 
     Parameters
     ----------
     records
         What a model is judged on.
-    corpus
-        What it was trained on; its chains are never held as Python objects.
+    *corpora
+        What it was trained on; their chains are never held as Python objects.
 
     Returns
     -------
@@ -26,15 +26,19 @@ def overlap(records: Sequence[Record], corpus: Corpus) -> dict[str, int]:
     """
     chains = sorted({chain.residues for record in records for chain in record.chains})
     groups = sorted({record.group for record in records if record.group})
-    used = np.unique(corpus.chain_rows(np.arange(len(corpus))))
-    residues = pl.Series(values=pl.from_arrow(corpus.chain_column("residues").take(used)))
+    known_chains, known_groups = np.zeros(len(chains), dtype=bool), np.zeros(len(groups), dtype=bool)
+    for corpus in corpora:
+        used = np.unique(corpus.chain_rows(np.arange(len(corpus))))
+        residues = pl.Series(values=pl.from_arrow(corpus.chain_column("residues").take(used)))
+        known_chains |= _is_in(chains, residues)
+        known_groups |= _is_in(groups, pl.Series(corpus.column("group"), dtype=pl.String))
     return {
-        "shared_chains": _count(chains, residues),
+        "shared_chains": int(known_chains.sum()),
         "chains": len(chains),
-        "shared_groups": _count(groups, pl.Series(corpus.column("group"), dtype=pl.String)),
+        "shared_groups": int(known_groups.sum()),
         "groups": len(groups),
     }
 
 
-def _count(values: list[str], seen: pl.Series) -> int:
-    return int(pl.Series(values, dtype=pl.String).is_in(seen.implode()).sum())
+def _is_in(values: list[str], seen: pl.Series) -> np.ndarray:
+    return pl.Series(values, dtype=pl.String).is_in(seen.implode()).to_numpy()

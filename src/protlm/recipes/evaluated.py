@@ -237,12 +237,14 @@ def say_leakage(name: str, records: Sequence[Record], say: Say) -> dict[str, Any
     manifest = run.read_json("data_manifest.json")
     facts: dict[str, Any] = {}
     for part, purpose in (("train", "training"), ("eval", "evaluation")):
-        corpus = _corpus_of(run, manifest.get(part))
-        if corpus is None:
+        facts_of_part = manifest.get(part) or {}
+        corpora = [_corpus_of(run, each) for each in facts_of_part.get("sources", [facts_of_part])]
+        known = [corpus for corpus in corpora if corpus is not None]
+        if len(known) < len(corpora):
             if manifest.get(part):
                 say(f"leakage, {name}: its {purpose} data are not where they were, or have changed")
             continue
-        counts = overlap(records, corpus)
+        counts = overlap(records, *known)
         if part == "train":
             facts |= counts
         else:
