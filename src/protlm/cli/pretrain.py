@@ -29,8 +29,10 @@ def pretrain(
     overrides = list(settings or []) + ([] if seed is None else [f"seed={seed}"])
     resolved = recipe.PretrainConfig.load(config, overrides)
     if dry_run:
+        from protlm.recipes.pretrain_plan import dry_run as describe
+
         if options.is_main_process():
-            typer.echo(recipe.dry_run(resolved, out, device=device, say=options.say))
+            typer.echo(describe(resolved, out, device=device, say=options.say))
         return
     recipe.pretrain(resolved, out, device=device, force=force, say=options.say)
     if options.is_main_process():

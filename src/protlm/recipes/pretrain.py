@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,6 @@ from protlm.models.adaptation import FullAdaptation, adaptations, num_trained
 from protlm.models.architectures import EsmArchitecture, architectures
 from protlm.models.language_model import LanguageModel
 from protlm.models.loading import pick_device
-from protlm.progress import duration
 from protlm.recipes.prepare import open_source
 from protlm.runs import Run
 from protlm.schedules import ScheduledWeight, schedules_in
@@ -34,7 +32,6 @@ from protlm.training.loop import TrainingConfig, train
 from protlm.training.mlm_job import MaskingTally, MlmJob
 from protlm.training.processes import Processes, distribution, launch_warning
 from protlm.training.sources import Source
-from protlm.types.batch import Corrupted
 from protlm.types.regions import Region
 
 Say = Callable[[str], None]
@@ -150,7 +147,7 @@ def pretrain(
         _same_config(run, config)
         run.write_config(config.dump())
     parts = assemble(config, run, processes=processes, say=say)
-    say(f"{_counted(parts.model)}; {parts.model.path}; {distribution()}")
+    say(f"{counted(parts.model)}; {parts.model.path}; {distribution()}")
     run.note(
         device=str(processes.device),
         threads=torch.get_num_threads(),
@@ -189,7 +186,14 @@ class Parts:
     job: MlmJob
 
 
-def assemble(config: PretrainConfig, run: Run, *, processes: Processes, say: Say) -> Parts:
+def assemble(
+    config: PretrainConfig,
+    run: Run,
+    *,
+    processes: Processes,
+    say: Say,
+    build_on: torch.device | None = None,
+) -> Parts:
     """Build model and job of a configuration, and record the data in the Run.
 
     Parameters
@@ -200,6 +204,8 @@ def assemble(config: PretrainConfig, run: Run, *, processes: Processes, say: Say
         Where corpora made from files go.
     processes
         Who trains, and on which devices.
+    build_on
+        Where the model is laid out, if not on the device that trains it: ``meta`` takes no memory.
     say
         Tells the user what happens.
     """
@@ -214,9 +220,10 @@ def assemble(config: PretrainConfig, run: Run, *, processes: Processes, say: Say
         manifest = _manifest(config, run, corpora, held_out)
         _same_data(run, manifest)
         run.write_json("data_manifest.json", manifest)
-    model = config.model.build(seed=config.seed, name=run.name)  # type: ignore[attr-defined]
-    config.adapt.apply(model, seed=config.seed)  # type: ignore[attr-defined]
-    model = model.to(processes.device)
+    with build_on or torch.device("cpu"):
+        model = config.model.build(seed=config.seed, name=run.name)  # type: ignore[attr-defined]
+        config.adapt.apply(model, seed=config.seed)  # type: ignore[attr-defined]
+    model = model.to(build_on or processes.device)
     sources = [
         Source(name, corpus, _fitting_rows(corpus, model, config.data, say), each.share)
         for name, corpus, each in zip(_names(config.data, corpora), corpora, config.data.sources, strict=True)
@@ -243,7 +250,14 @@ def assemble(config: PretrainConfig, run: Run, *, processes: Processes, say: Say
     return Parts(model, job)
 
 
-def _counted(model: LanguageModel) -> str:
+def counted(model: LanguageModel) -> str:
+    """Say how many parameters there are, and how many of them are trained.
+
+    Parameters
+    ----------
+    model
+        Adapted or not.
+    """
     trained = num_trained(model)
     share = f"{trained / model.num_parameters:.1%}"
     return f"{model.num_parameters:,} parameters, of which {trained:,} ({share}) are trained"
@@ -253,51 +267,6 @@ def _step_size(training: TrainingConfig) -> str:
     if training.step_records is not None:
         return f"{training.step_records:,} records"
     return f"{training.step_tokens:,} tokens"
-
-
-def dry_run(config: PretrainConfig, out: Path | str, *, device: str, say: Say) -> str:
-    """Describe what a configuration would do, without training; leaves no Run behind.
-
-    Parameters
-    ----------
-    config
-        What to do.
-    out
-        Where the Run would go; only its name is used.
-    device
-        Where to train.
-    say
-        Tells the user what happens.
-
-    Returns
-    -------
-    str
-        Resolved settings, sizes, estimated time, and a masked record decoded.
-    """
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        run = Run.create(Path(folder) / Path(out).name, verb="pretrain")
-        parts = assemble(config, run, processes=Processes(pick_device(device)), say=say)
-        micro_batches = next(batches for _, batches in parts.job.steps(0) if batches)
-        first = micro_batches[0]
-        parts.job.loss(parts.model, first).loss.backward()  # warms up
-        begin = time.perf_counter()
-        parts.job.loss(parts.model, first).loss.backward()
-        per_token = (time.perf_counter() - begin) / len(first.batch.tokens)
-        seconds = per_token * config.training.step_tokens * config.training.max_steps
-        return "\n".join(
-            [
-                config.dump(),
-                f"size: {_counted(parts.model)}",
-                f"computation: {parts.model.path}",
-                f"tokens per step: {config.training.step_tokens:,} in {len(micro_batches)} micro-batches",
-                f"tokens in all: {config.training.step_tokens * config.training.max_steps:,}",
-                f"estimated time: {duration(seconds)} (from one forward and backward pass here)",
-                "first records of the first batch, masked residues in lower case or as _:",
-                *_decoded(first, parts.model),
-            ]
-        )
 
 
 def rates_table(tally: MaskingTally) -> pl.DataFrame:
@@ -435,14 +404,4 @@ def _same_data(run: Run, manifest: dict[str, Any]) -> None:
             )
 
 
-def _decoded(first: Corrupted, model: LanguageModel, most: int = 3) -> list[str]:
-    batch, rows, targets = first.batch, first.rows, first.targets
-    tokens = [model.layout.tokens[index] for index in batch.tokens.tolist()]
-    for row, target in zip(rows.tolist(), targets.tolist(), strict=True):
-        tokens[row] = "_" if tokens[row] == model.layout.mask else model.layout.tokens[target].lower()
-    sequences = batch.sequence_index.tolist()
-    most = min(most, batch.num_sequences)
-    return ["  " + "".join(t for t, s in zip(tokens, sequences, strict=True) if s == i) for i in range(most)]
-
-
-__all__ = ["PretrainConfig", "dry_run", "pretrain"]
+__all__ = ["PretrainConfig", "pretrain"]

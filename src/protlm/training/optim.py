@@ -22,7 +22,9 @@ class OptimizerConfig(BaseConfig):
     final_share: float = Field(default=0.1, ge=0, le=1)
     """Rate at the end as a share of the peak (linear, cosine)."""
     weight_decay: float = Field(default=0.01, ge=0)
-    """Not applied to biases, norms and embeddings."""
+    """Not applied to biases, norms and, unless `decay_embeddings`, embeddings."""
+    decay_embeddings: bool = False
+    """Apply it to embeddings too, as Hugging Face's Trainer does."""
     betas: tuple[float, float] = (0.9, 0.98)
     eps: float = Field(default=1e-6, gt=0)
     clip_norm: float | None = Field(default=1.0, gt=0)
@@ -61,11 +63,12 @@ class OptimizerConfig(BaseConfig):
             The model.
         """
         trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        kept = (nn.LayerNorm,) if self.decay_embeddings else (nn.LayerNorm, nn.Embedding)
         undecayed = {
             id(parameter)
             for part in module.modules()
             for parameter in part.parameters(recurse=False)
-            if isinstance(part, nn.LayerNorm | nn.Embedding) or parameter.ndim < 2
+            if isinstance(part, kept) or parameter.ndim < 2
         }
         groups = [
             {"params": [p for p in trainable if id(p) not in undecayed], "weight_decay": self.weight_decay},

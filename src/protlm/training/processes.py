@@ -24,6 +24,8 @@ class Processes:
     ----------
     device
         Where to run when there is one process; several on GPUs take one GPU each.
+    launched
+        Number of processes that were launched, if not as the environment says.
 
     Attributes
     ----------
@@ -39,8 +41,8 @@ class Processes:
     (0, 1, True, [{'loss': 1.5}])
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self.index, self.count = 0, num_launched()
+    def __init__(self, device: torch.device, *, launched: int | None = None) -> None:
+        self.index, self.count = 0, num_launched() if launched is None else launched
         self.device: torch.device = device
         if self.count > 1:
             _refuse_deepspeed(os.environ)
