@@ -7,6 +7,7 @@ import torch
 
 from protlm.data.collate import collate
 from protlm.data.flat import flatten_records
+from protlm.data.roles import with_roles
 from protlm.data.sampling import budget_batches
 from protlm.models.language_model import LanguageModel
 from protlm.types.batch import Batch
@@ -41,6 +42,7 @@ def embed_records(
     list of list of numpy.ndarray
         Per record and chain, float32 ``[d]``, or ``[r, d]`` per residue.
     """
+    records = with_roles(records, model.layout)
     lengths = np.array([len(record) + model.layout.num_specials(len(record.chains)) for record in records])
     results: list[list[np.ndarray]] = [[] for _ in records]
     for chosen in budget_batches(lengths, max_tokens):

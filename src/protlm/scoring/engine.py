@@ -9,6 +9,7 @@ import torch
 from protlm.data.collate import collate
 from protlm.data.flat import expand_slices, flatten_records
 from protlm.data.layout import TokenLayout
+from protlm.data.roles import with_roles
 from protlm.data.sampling import budget_batches
 from protlm.errors import DataError
 from protlm.models.language_model import MaskedModel
@@ -134,7 +135,7 @@ class _Table:
 
     @classmethod
     def build(cls, model: MaskedModel, contexts: ContextList) -> "_Table":
-        bases = collate(flatten_records(contexts.bases), model.layout)
+        bases = collate(flatten_records(with_roles(contexts.bases, model.layout)), model.layout)
         place = _token_of_residue(bases)
         base_of = np.array([base for base, _ in contexts._contexts], dtype=np.int64)
         changes = [

@@ -28,16 +28,21 @@ from protlm.data.collate import collate
 from protlm.data.corpus import write_corpus
 from protlm.data.flat import flatten_records
 from protlm.data.layout import FILE_NAME, TokenLayout, layout_of_vocabulary, published_layout
+from protlm.data.roles import with_roles
 from protlm.data.vocabularies import LAYOUTS, VOCABULARIES, layouts_of
 from protlm.errors import ConfigError, DataError, ModelError
 from protlm.masking.corrupt import corrupt
 from protlm.masking.policies import UniformMasking
 from protlm.masking.selection import Draw
 from protlm.models.architectures import EsmArchitecture, PretrainedArchitecture
+from protlm.models.embed import embed_records
 from protlm.models.language_model import LanguageModel
 from protlm.models.loading import load_model
+from protlm.scoring.plans import plans
+from protlm.scoring.variants import score_variants
 from protlm.types.alphabet import STANDARD, UNUSUAL
 from protlm.types.record import Chain, Record, Role
+from protlm.types.variant import parse_variant
 
 CLOSE = {"atol": 1e-4, "rtol": 0}
 SIZES = {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
@@ -50,7 +55,7 @@ IDS = {
     "esm-pipe": {"<cls>": 0, "L": 4, "-": 30, "|": 31, "<mask>": 32},
     "preferential-masking": {
         **{letter: index for index, letter in enumerate("ARNDCQEGHILKMFPSTWYVX")},
-        **{"<pad>": 21, "<mask>": 22, "<cls>": 23, "<unk>": 24, "<eos>": 25},
+        "<pad>": 21, "<mask>": 22, "<cls>": 23, "<unk>": 24, "<eos>": 25,
     },
     "balm": {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "<mask>": 4, "A": 5, "C": 6, "Y": 24},
     "balm-package": {"<cls>": 0, "L": 4, "-": 30, "<mask>": 31},
@@ -430,3 +435,41 @@ def test_a_layout_saves_and_loads(tmp_path, separator, single_chain):
 
 def test_roles_are_zero_where_they_are_not_known():
     assert batch_of(layout_of_vocabulary("esm"), "AC/D").roles.tolist() == [0] * 7
+
+
+class TestRolesThatAreNotGiven:
+    VH = (
+        "QVQLVQSGAEVKKPGASVKVSCKASGYTFTSYYMHWVRQAPGQGLEWMGIINPSGGSTSYAQ"
+        "KFQGRVTMTRDTSTSTVYMELSSLRSEDTAVYYCARDYWGQGTLVTVSS"
+    )
+    VL = (
+        "DIQMTQSPSSLSASVGDRVTITCRASQSISSYLNWYQQKPGKAPKLLIYAASSLQSGVPS"
+        "RFSGSGSGTDFTLTISSLQPEDFATYYCQQSYSTPLTFGGGTKVEIK"
+    )
+
+    def test_they_are_found_by_numbering_where_the_layout_needs_them(self):
+        records = [
+            Record(name, (Chain(text),)) for name, text in (("h", self.VH), ("l", self.VL), ("x", "MKTAYI"))
+        ]
+        layout = published_layout("currab")
+        roles = [record.chains[0].role for record in with_roles(records, layout)]
+        assert roles == [Role.HEAVY, Role.LIGHT, Role.OTHER]
+        assert with_roles(records, replace(layout, single_chain="bare")) == records
+        assert (
+            with_roles([Record("said", (Chain(self.VH, role=Role.LIGHT),))], layout)[0].chains[0].role
+            is Role.LIGHT
+        )
+
+    def test_a_chain_of_unknown_type_is_scored_and_embedded_as_the_heavy_one_it_is(self):
+        model = EsmArchitecture.Config(
+            vocabulary="esm-sep", separator="cls", single_chain="keep-separator", **TINY
+        ).build(seed=0)
+        enliven(model.module)
+        model.eval()
+        known, unknown = Record("a", (Chain(self.VH, role=Role.HEAVY),)), Record("a", (Chain(self.VH),))
+        ((one,),), ((other,),) = embed_records(model, [known]), embed_records(model, [unknown])
+        assert np.array_equal(one, other)
+        variants = [parse_variant("Q1E", self.VH)]
+        plan = plans.get("masked_marginal")()
+        scores = [score_variants(model, plan, record, variants).scores[0] for record in (known, unknown)]
+        assert scores[0] == scores[1] != 0
