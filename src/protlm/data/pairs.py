@@ -117,10 +117,10 @@ def shuffle_pairs(
         If two records are the same pair, or no pair can be shuffled.
     """
     pairs = [(record.chains[0].residues, record.chains[1].residues) for record in records]
-    native = set(pairs)
-    if len(native) != len(pairs):
+    taken = set(pairs)
+    if len(taken) != len(pairs):
         raise DataError(
-            f"{len(pairs) - len(native):,} of {len(pairs):,} pairs are there twice",
+            f"{len(pairs) - len(taken):,} of {len(pairs):,} pairs are there twice",
             hint="call distinct_pairs first",
         )
     families = [gene_family(record.chains[1].v_call) for record in records]
@@ -135,12 +135,13 @@ def shuffle_pairs(
             continue
         cells.setdefault((int(folds[row]), labels[row]), []).append(row)
     for rows in cells.values():
-        cell = _Cell(rows, pairs, native, families if negatives == "v-gene-mismatch" else None)
+        cell = _Cell(rows, pairs, taken, families if negatives == "v-gene-mismatch" else None)
         generator = np.random.default_rng(combine(seed, keys[rows].min())[0])
         found = cell.shuffle(generator)
         counts["no other light chain fits"] += len(rows) - len(found)
         for row, partner in found.items():
             partners[row] = partner
+            taken.add((pairs[row][0], pairs[partner][1]))
     if (partners < 0).all():
         raise DataError(
             f"none of {len(records):,} pairs can be shuffled ({negatives})",
@@ -181,7 +182,8 @@ class _Cell:
 
     rows: Sequence[int]
     pairs: Sequence[tuple[str, str]]
-    native: set[tuple[str, str]]
+    taken: set[tuple[str, str]]
+    """Pairs that must not be made: native ones, and what other cells made."""
     families: Sequence[str] | None
 
     def shuffle(self, generator: np.random.Generator) -> Mapping[int, int]:
@@ -230,6 +232,6 @@ class _Cell:
         return self.pairs[row][0], self.pairs[partner][1]
 
     def _fits(self, row: int, partner: int) -> bool:
-        if self._pair(row, partner) in self.native:
+        if self._pair(row, partner) in self.taken:
             return False
         return self.families is None or self.families[row] != self.families[partner]

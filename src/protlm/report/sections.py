@@ -10,6 +10,7 @@ from protlm.report.figures.curves import REGION_LOSSES, Lines, tokens_seen, trai
 from protlm.report.figures.style import model_colours
 from protlm.report.sources import ScoreSource, Sources, read_table
 from protlm.report.summary import cards
+from protlm.report.tasks import task_section
 
 
 def sections(sources: Sources) -> list[Section]:
@@ -27,6 +28,7 @@ def sections(sources: Sources) -> list[Section]:
         _masking(sources, colours),
         *(regions_section(source, colours) for source in sources.runs),
         *(comparisons_section(source, colours) for source in sources.runs),
+        *(task_section(source, colours) for source in sources.runs),
         *(leakage_section(source) for source in sources.runs),
         *(_scan(number, source) for number, source in enumerate(sources.scores)),
     ]

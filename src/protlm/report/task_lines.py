@@ -48,7 +48,8 @@ def task_lines(
             name = str(method) if kind == "model" else f"({method})"
             rows.append([name, *(_with_interval(values.get(metric)) for metric in shown)])
         lines += [*format_table(["model (baseline)", *(NAMES[metric] for metric in shown)], rows), ""]
-        lines += [*_difference_lines(differences.filter(pl.col("split") == split)), ""]
+        if compared := _difference_lines(differences.filter(pl.col("split") == split)):
+            lines += [*compared, ""]
         lines += [*verdict_lines(confounded.get(str(split))), ""]
     if card.get("published"):
         lines += [*_published_lines(card), ""]
