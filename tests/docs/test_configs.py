@@ -1,5 +1,6 @@
-"""Every shipped configuration is valid, builds at its own size, and trains three tiny steps."""
+"""Every shipped configuration is valid, has the size it says, is dry-run at it, and trains tiny."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,13 +9,44 @@ import torch
 from protlm.data.corpus import write_corpus
 from protlm.data.numbering import number_records
 from protlm.data.simulate import simulate_repertoire
+from protlm.models.adaptation import num_trained
+from protlm.models.architectures import EsmArchitecture
 from protlm.recipes.pretrain import PretrainConfig, pretrain
+from protlm.recipes.pretrain_plan import dry_run
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "pretrain").glob("*.yaml"))
+SHAPES = {"esm2-650m": {"num_layers": 33, "hidden_size": 1280, "num_heads": 20, "token_dropout": True}}
+"""Of the published models that configurations start from, which are not here."""
 
 
 def test_there_are_configurations():
-    assert CONFIGS
+    names = {path.stem for path in CONFIGS}
+    assert names >= {
+        "antibody-29m",
+        "antibody-cpu",
+        "esm2-antibody-continued",
+        "esm2-antibody-lora",
+        "ng-briney-354m-preferential",
+        "ng-briney-354m-uniform",
+    }
+
+
+def figure(path, name):
+    """A number that the comments at the top say; `None` where they do not."""
+    found = re.search(rf"^# {name}: ([\d,.e+]+)", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return None if found is None else float(found[1].replace(",", ""))
+
+
+def laid_out(config):
+    """The model of a configuration at its own size, without weights."""
+    sizes = config.model
+    if config.model.kind == "pretrained":
+        sizes = EsmArchitecture.Config(**SHAPES[config.model.name])
+    with torch.device("meta"):
+        model = sizes.build(seed=0)
+        plain = model.num_parameters
+        config.adapt.apply(model, seed=0)
+    return model, plain
 
 
 @pytest.fixture(scope="module")
@@ -23,30 +55,112 @@ def corpus(tmp_path_factory):
     return write_corpus(path, number_records(simulate_repertoire(20, seed=1)))
 
 
+@pytest.fixture(scope="module")
+def tiny_esm2(tmp_path_factory):
+    path = tmp_path_factory.mktemp("models") / "esm2"
+    EsmArchitecture.Config(num_layers=1, hidden_size=16, num_heads=2).build(seed=0).save(path)
+    return path
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_it_is_valid_and_builds_at_its_own_size_on_the_meta_device(path):
+def test_it_is_valid_and_has_the_size_that_it_says(path):
     config = PretrainConfig.load(path)
-    with torch.device("meta"):
-        model = config.model.build(seed=0)
-    assert model.num_parameters > 10_000
     assert PretrainConfig.from_dict(config.model_dump(mode="json")) == config
+    model, plain = laid_out(config)
+    assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
+    said = figure(path, "parameters")
+    assert said is None or plain == said
+    trained = figure(path, "trained")
+    assert (trained is None) == (config.adapt.kind == "full")
+    assert trained is None or num_trained(model.module) == trained
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_it_trains_three_steps_when_made_tiny(path, corpus, tmp_path):
-    tiny = [
-        f"data.train={corpus.path}",
-        f"data.eval={corpus.path}",
-        "model.num_layers=1",
-        "model.hidden_size=16",
-        "model.num_heads=2",
-        "training.max_steps=3",
-        "training.step_tokens=600",
-        "training.log_every=1",
-        "training.tensorboard=false",
-    ]
-    run = pretrain(PretrainConfig.load(path, tiny), tmp_path / "run", device="cpu", say=lambda _: None)
+def test_its_arithmetic_is_right(path):
+    if figure(path, "arithmetic") is None:
+        pytest.skip(f"{path.name} says no arithmetic")
+    config = PretrainConfig.load(path)
+    training, step_tokens = config.training, figure(path, "tokens per step")
+    if training.step_records is None:
+        assert step_tokens == training.step_tokens
+    else:
+        assert step_tokens == training.step_records * figure(path, "tokens per record")
+    tokens = step_tokens * training.max_steps
+    assert figure(path, "tokens in all") == pytest.approx(tokens, rel=0.01)
+    trained = figure(path, "trained") or figure(path, "parameters")
+    flops = (4 * figure(path, "parameters") + 2 * trained) * tokens
+    assert figure(path, "arithmetic") == pytest.approx(flops, rel=0.02)
+    share = re.search(r"time: ([\d.]+) hours.*at (\d+) % of 989 TFLOP/s", path.read_text())
+    if share is not None:
+        hours = flops / (float(share[2]) / 100 * 989e12) / 3600
+        assert float(share[1]) == pytest.approx(hours, rel=0.05)
+
+
+def test_the_two_published_arms_differ_in_their_masking_alone():
+    arms = [PretrainConfig.load(path) for path in CONFIGS if path.stem.startswith("ng-briney-354m-")]
+    assert len(arms) == 2
+    values = [arm.model_dump() for arm in arms]
+    assert [key for key in values[0] if values[0][key] != values[1][key]] == ["masking"]
+
+
+def test_the_published_hyperparameters(tmp_path):
+    """Ng & Briney's training configuration, by the specification's A1, A4 and A5."""
+    path = next(path for path in CONFIGS if path.stem == "ng-briney-354m-preferential")
+    config = PretrainConfig.load(path)
+    model, sizes, optimizer = config.model, laid_out(config)[0].module.config, config.training.optimizer
+    assert (sizes.hidden_size, sizes.num_hidden_layers, sizes.num_attention_heads) == (960, 32, 20)
+    assert (sizes.intermediate_size, sizes.vocab_size, model.max_tokens) == (3840, 26, 320)
+    assert (sizes.pad_token_id, sizes.mask_token_id, sizes.token_dropout) == (21, 22, False)
+    assert sizes.position_embedding_type == "rotary"
+    assert (sizes.hidden_dropout_prob, sizes.attention_probs_dropout_prob) == (0.1, 0.1)
+    assert sizes.layer_norm_eps == 1e-12
+    assert (optimizer.betas, optimizer.eps, optimizer.weight_decay) == ((0.9, 0.98), 1e-6, 0.01)
+    assert (optimizer.clip_norm, optimizer.schedule, config.training.step_records) == (1.0, "linear", 256)
+    rates = [optimizer.rate_at(step, 500_000) for step in (14_999, 29_999, 265_000, 499_999)]
+    assert rates == pytest.approx([0.5e-4, 1e-4, 0.5e-4, 0], abs=1e-9)
+
+
+def tiny_settings(path, corpus, tiny_esm2):
+    settings = [f"data.train={corpus.path}", f"data.eval={corpus.path}", "training.tensorboard=false"]
+    if PretrainConfig.load(path).model.kind == "pretrained":
+        settings.append(f"model.name={tiny_esm2}")
+    else:
+        settings += ["model.num_layers=1", "model.hidden_size=16", "model.num_heads=2", "model.ffn_size=32"]
+    by_record = PretrainConfig.load(path).training.step_records is not None
+    settings.append("training.step_records=5" if by_record else "training.step_tokens=600")
+    return [*settings, "training.max_steps=3", "training.log_every=1"]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_it_trains_three_steps_when_made_tiny(path, corpus, tiny_esm2, tmp_path):
+    config = PretrainConfig.load(path, tiny_settings(path, corpus, tiny_esm2))
+    run = pretrain(config, tmp_path / "run", device="cpu", say=lambda _: None)
     assert run.is_done
     losses = [line["loss"] for line in run.metrics() if line["split"] == "train"]
     assert len(losses) == 3
     assert all(0 < loss < 10 for loss in losses)
+    assert run.adapter_path.exists() == (config.adapt.kind == "lora")
+
+
+def test_a_dry_run_takes_neither_the_memory_nor_the_time_of_the_model(corpus, tmp_path):
+    """A model of 32 layers of width 960 has 1.4 GB of weights; here two of its layers are made."""
+    import resource
+
+    path = next(path for path in CONFIGS if path.stem == "ng-briney-354m-uniform")
+    config = PretrainConfig.load(path, [f"data.train={corpus.path}", f"data.eval={corpus.path}"])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    text = dry_run(config, tmp_path / "run", device="cpu", say=lambda _: None)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert "size: 355,245,787 parameters" in text
+    assert "distribution: one process" in text
+    assert re.search(r"tokens in all: [\d,]+, [\d,.]+ epochs", text)
+    assert re.search(r"estimated time: \d+ h", text)
+    assert grown < 900_000, "kB"
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_of_adapters_counts_them(corpus, tiny_esm2, tmp_path):
+    path = next(path for path in CONFIGS if path.stem == "esm2-antibody-lora")
+    config = PretrainConfig.load(path, tiny_settings(path, corpus, tiny_esm2))
+    text = dry_run(config, tmp_path / "run", device="cpu", say=lambda _: None)
+    assert re.search(r"size: [\d,]+ parameters, of which [\d,]+ \([\d.]+%\) are trained", text)

@@ -14,6 +14,15 @@ from protlm.errors import ConfigError, RunError
 PATIENCE = timedelta(hours=6)
 """How long a process waits for another, such as for the one that prepares a large corpus."""
 
+_FSDP_SETTINGS = {
+    "FSDP_VERSION": "2",
+    "FSDP_AUTO_WRAP_POLICY": "NO_WRAP",
+    "FSDP_OFFLOAD_PARAMS": "false",
+    "FSDP_ACTIVATION_CHECKPOINTING": "false",
+    "FSDP_CPU_RAM_EFFICIENT_LOADING": "false",
+}
+"""What `accelerate launch` must leave in the environment: the only values that the loop does."""
+
 Say = Callable[[str], None]
 
 
@@ -216,17 +225,18 @@ def fsdp_plugin() -> Any:
     Raises
     ------
     ConfigError
-        If they are of FSDP version 1, or wrap parts of the model.
+        If they ask for what the loop does not do.
     """
+    for name, only in _FSDP_SETTINGS.items():
+        value = os.environ.get(name, only)
+        if value.lower() != only.lower():
+            raise ConfigError(
+                f"{name.lower()} '{value}' is not supported; only '{only}' is",
+                hint="configs/accelerate/fsdp.yaml has all the settings",
+            )
     from accelerate import FullyShardedDataParallelPlugin
 
-    plugin = FullyShardedDataParallelPlugin()
-    if plugin.fsdp_version != 2:
-        raise ConfigError(
-            f"FSDP version {plugin.fsdp_version} is not supported; the loop shards with version 2",
-            hint="set fsdp_version: 2, as configs/accelerate/fsdp.yaml does",
-        )
-    return plugin
+    return FullyShardedDataParallelPlugin()
 
 
 def _deepspeed(environment: Mapping[str, str]) -> str:
