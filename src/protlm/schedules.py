@@ -213,9 +213,9 @@ def scheduled(low: float, high: float = math.inf) -> BeforeValidator:
 
 
 def _schedule_of(value: dict[str, Any]) -> Schedule:
-    kind = value.get("kind")
+    kind = str(value.get("kind"))
     if kind not in SCHEDULES:
-        raise ValueError(f"unknown schedule '{kind}'; {did_you_mean(str(kind), SCHEDULES)}")
+        raise ValueError(f"unknown schedule '{kind}'; {did_you_mean(kind, SCHEDULES)}")
     return SCHEDULES[kind].model_validate(value)
 
 

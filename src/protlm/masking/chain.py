@@ -8,7 +8,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from protlm.config import BaseConfig
-from protlm.masking.selection import CHOICE, Draw, Selection, maskable, record_numbers
+from protlm.masking.selection import CHOICE, Draw, Selection, maskable, per_token, record_numbers
 from protlm.schedules import Schedule, ScheduledRate, value_at
 from protlm.types.batch import Batch
 from protlm.types.record import Role
@@ -67,19 +67,18 @@ class ChainMasking:
         draw
             Which chain, and the progress of schedules.
         """
-        sequence = batch.sequence_index.long()
         is_chosen = self._random_chain(batch, draw) if self.which == "random" else self._by_role(batch)
         num_chosen = _count_chains(is_chosen, batch)
         is_meant = (num_chosen > 0) & (num_chosen < _count_chains(batch.is_residue, batch))
         rate = torch.where(is_chosen, value_at(self.rate, draw.progress), 0.0)
         single = value_at(self.single_rate, draw.progress)
-        probabilities = torch.where(is_meant[sequence], rate.double(), single) * maskable(batch)
+        probabilities = torch.where(per_token(is_meant, batch), rate.double(), single) * maskable(batch)
         return Selection(probabilities, fell_back=~is_meant)
 
     def _random_chain(self, batch: Batch, draw: Draw) -> Bool[Tensor, " t"]:
         counts = _count_chains(batch.is_residue, batch).numpy()
         chosen = np.floor(record_numbers(batch, draw, CHOICE) * counts).astype(np.int64)
-        return batch.chain_index == torch.from_numpy(chosen)[batch.sequence_index.long()]
+        return batch.chain_index == per_token(torch.from_numpy(chosen), batch)
 
     def _by_role(self, batch: Batch) -> Bool[Tensor, " t"]:
         if batch.roles is None:

@@ -11,7 +11,7 @@ from protlm.config import AnyConfig, BaseConfig, one_of
 from protlm.errors import ConfigError
 from protlm.masking import maskings
 from protlm.masking.policies import RegionMasking, UniformMasking
-from protlm.masking.selection import CHOICE, Draw, MaskingPolicy, Selection, record_numbers
+from protlm.masking.selection import CHOICE, Draw, MaskingPolicy, Selection, per_token, record_numbers
 from protlm.schedules import Schedule, ScheduledWeight, value_at
 from protlm.types.batch import Batch
 
@@ -94,14 +94,13 @@ class HybridMasking:
         Each policy sees the whole batch, so that one that needs a track says so from the start.
         """
         chosen = self._choose(batch, draw)
-        sequence = batch.sequence_index.long()
         own = torch.arange(len(batch.tokens))
         probabilities = torch.zeros(len(batch.tokens), dtype=torch.float64)
         draw_from, fell_back = own.clone(), torch.zeros(batch.num_sequences, dtype=torch.bool)
         for number, policy in enumerate(self.policies):
             selection = policy(batch, draw.inside(number))
             is_its = torch.from_numpy(chosen == number)
-            of_token = is_its[sequence]
+            of_token = per_token(is_its, batch)
             probabilities = torch.where(of_token, selection.probabilities, probabilities)
             if selection.draw_from is not None:
                 draw_from = torch.where(of_token, selection.draw_from, draw_from)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from protlm.config import BaseConfig
 from protlm.errors import DataError
-from protlm.masking.selection import Draw, Selection, maskable, per_sequence
+from protlm.masking.selection import Draw, Selection, maskable, per_sequence, per_token
 from protlm.schedules import Schedule, ScheduledRate, value_at
 from protlm.types.batch import Batch
 from protlm.types.regions import Mutated, Segment
@@ -97,7 +97,7 @@ class NontemplatedMasking:
             probabilities += value_at(self.mutated_rate, draw.progress) * is_mutated.double()
         fell_back = per_sequence(chosen, batch) == 0
         if self.without == "uniform":
-            alone = fell_back[batch.sequence_index.long()] & is_maskable
+            alone = per_token(fell_back, batch) & is_maskable
             mean_rate = value_at(self.mean_rate, draw.progress)
             probabilities = torch.where(alone, mean_rate, probabilities)
         return Selection(probabilities, fell_back=fell_back)

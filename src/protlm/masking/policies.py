@@ -10,7 +10,7 @@ from torch import Tensor
 
 from protlm.config import BaseConfig
 from protlm.errors import DataError, did_you_mean
-from protlm.masking.selection import Draw, Selection, maskable, per_sequence
+from protlm.masking.selection import Draw, Selection, look_up, maskable, per_sequence, per_token
 from protlm.schedules import Schedule, ScheduledRate, value_at
 from protlm.types.batch import Batch
 from protlm.types.regions import Region
@@ -175,7 +175,7 @@ class RegionMasking:
                 hint="prepare the corpus with numbering, or use masking.kind=uniform",
             )
         is_maskable = maskable(batch)
-        wanted = self._rates_at(draw.progress)[batch.tracks["region"].long()]
+        wanted = look_up(self._rates_at(draw.progress), batch.tracks["region"])
         named = ~torch.isnan(wanted) & is_maskable
         wanted = torch.where(named, wanted, 0.0)
         fell_back = per_sequence(named, batch) == 0
@@ -217,8 +217,6 @@ def solve_rates(
     mean_rate
         Expected share of selected tokens among the maskable ones of each record.
     """
-    sequence = batch.sequence_index.long()
-
     num_maskable = per_sequence(is_maskable, batch)
     target = mean_rate * num_maskable
     named_sum, named_count = per_sequence(wanted * named, batch), per_sequence(named, batch)
@@ -232,8 +230,8 @@ def solve_rates(
     grow = torch.where(room > 0, (left - named_sum) / room.clamp(min=1e-12), 0.0)
     is_short = left > named_sum
     adjusted = torch.where(
-        is_short[sequence],
-        wanted + (1 - wanted) * grow.clamp(0.0, 1.0)[sequence],
-        wanted * shrink.clamp(0.0, 1.0)[sequence],
+        per_token(is_short, batch),
+        wanted + (1 - wanted) * per_token(grow.clamp(0.0, 1.0), batch),
+        wanted * per_token(shrink.clamp(0.0, 1.0), batch),
     )
-    return torch.where(named, adjusted, other[sequence]) * is_maskable
+    return torch.where(named, adjusted, per_token(other, batch)) * is_maskable

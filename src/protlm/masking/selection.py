@@ -75,12 +75,38 @@ def per_sequence(values: Tensor, batch: Batch) -> Float[Tensor, " s"]:
     Parameters
     ----------
     values
-        ``[t]``.
+        ``[t]``, on the CPU.
     batch
         For which token belongs to which sequence.
     """
-    sums = torch.zeros(batch.num_sequences, dtype=torch.float64, device=values.device)
-    return sums.index_add_(0, batch.sequence_index.long(), values.double())
+    # a segment is summed by its own values alone, so company cannot change a probability by a bit
+    return torch.from_numpy(np.add.reduceat(values.double().numpy(), batch.offsets[:-1].numpy()))
+
+
+def per_token(values: Tensor, batch: Batch) -> Tensor:
+    """Give each token the value of its sequence.
+
+    Parameters
+    ----------
+    values
+        ``[s]``.
+    batch
+        For which token belongs to which sequence.
+    """
+    return torch.from_numpy(np.repeat(values.numpy(), batch.lengths.numpy()))
+
+
+def look_up(table: Float[Tensor, " codes"], codes: Tensor) -> Float[Tensor, " t"]:
+    """Give each token the number that a table has for its code.
+
+    Parameters
+    ----------
+    table
+        By code.
+    codes
+        A track ``[t]``.
+    """
+    return torch.from_numpy(np.take(table.numpy(), codes.numpy()))
 
 
 def residue_hashes(batch: Batch, draw: Draw) -> np.ndarray:
@@ -100,7 +126,7 @@ def residue_hashes(batch: Batch, draw: Draw) -> np.ndarray:
     """
     per_record = combine(draw.seed, draw.epoch, batch.record_keys.numpy().view(np.uint64))
     place = batch.chain_index.numpy().astype(np.int64) << 32 | batch.residue_start.numpy().astype(np.int64)
-    return mix(per_record[batch.sequence_index.numpy()] ^ place.view(np.uint64))
+    return mix(np.repeat(per_record, batch.lengths.numpy()) ^ place.view(np.uint64))
 
 
 def record_numbers(batch: Batch, draw: Draw, purpose: int) -> Float[np.ndarray, " s"]:

@@ -5,6 +5,7 @@ from enum import IntEnum
 from types import MappingProxyType
 from typing import Literal, Self
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from pydantic import Field, model_validator
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from protlm.config import BaseConfig
 from protlm.errors import DataError, did_you_mean
-from protlm.masking.selection import Draw, Selection, maskable, per_sequence
+from protlm.masking.selection import Draw, Selection, look_up, maskable, per_sequence, per_token
 from protlm.schedules import Schedule, ScheduledRate, ScheduledWeight, value_at
 from protlm.types.batch import Batch
 from protlm.types.regions import Mutated, Region, Segment
@@ -148,7 +149,7 @@ class WeightedMasking:
         table = torch.full((len(codes),), value_at(self.other, progress), dtype=torch.float64)
         for name, weight in self.weights.items():
             table[codes[name]] = value_at(weight, progress)
-        return table[values.long()]
+        return look_up(table, values)
 
 
 def water_fill(
@@ -173,12 +174,11 @@ def water_fill(
 
     >>> import torch
     >>> from types import SimpleNamespace
-    >>> one = SimpleNamespace(num_sequences=1, sequence_index=torch.zeros(3, dtype=torch.int64))
+    >>> one = SimpleNamespace(offsets=torch.tensor([0, 3]), lengths=torch.tensor([3]))
     >>> weights = torch.tensor([8.0, 1.0, 1.0], dtype=torch.float64)
     >>> water_fill(weights, torch.tensor([2.0]), weights > 0, one).tolist()
     [1.0, 0.5, 0.5]
     """
-    sequence = batch.sequence_index.long()
     weights = _relative(weights, batch)
     full = torch.zeros_like(is_maskable)
     positive = weights > 0
@@ -187,7 +187,7 @@ def water_fill(
         left = target - per_sequence(full, batch)
         free_sum = per_sequence(torch.where(free, weights, 0.0), batch)
         factor = torch.where(free_sum > 0, left / free_sum.clamp(min=_SMALLEST), 0.0)
-        shares = factor[sequence] * weights
+        shares = per_token(factor, batch) * weights
         over = free & (shares > 1)
         if not bool(over.any()):
             break
@@ -196,13 +196,11 @@ def water_fill(
     empty = is_maskable & ~positive
     missing = (target - per_sequence(given, batch)).clamp(min=0.0)
     each = missing / per_sequence(empty, batch).clamp(min=1)
-    return torch.where(empty, each[sequence], given).clamp(max=1.0)
+    return torch.where(empty, per_token(each, batch), given).clamp(max=1.0)
 
 
 def _relative(weights: Float[Tensor, " t"], batch: Batch) -> Float[Tensor, " t"]:
     """Divide by the largest weight of the sequence, so that no sum of weights is too small to divide by."""
-    sequence = batch.sequence_index.long()
-    largest = torch.zeros(batch.num_sequences, dtype=torch.float64)
-    largest.scatter_reduce_(0, sequence, weights, reduce="amax")
-    relative = weights / torch.where(largest > 0, largest, 1.0)[sequence]
+    largest = torch.from_numpy(np.maximum.reduceat(weights.numpy(), batch.offsets[:-1].numpy()))
+    relative = weights / per_token(torch.where(largest > 0, largest, 1.0), batch)
     return torch.where(relative >= _SMALLEST, relative, 0.0)

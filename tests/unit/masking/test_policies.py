@@ -60,6 +60,14 @@ def observed(policy, batch, *, epochs, seed=0):
     return counts
 
 
+def layout_of(lengths):
+    """What the arithmetic needs of a batch of sequences without special tokens."""
+    counts = torch.tensor(lengths)
+    return SimpleNamespace(
+        lengths=counts, offsets=torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
+    )
+
+
 class TestRegionMasking:
     @pytest.mark.parametrize(
         ("num_residues", "num_cdr3", "elsewhere"),
@@ -130,7 +138,7 @@ class TestWaterFilling:
         ids=str,
     )
     def test_by_hand(self, weights, total, expected):
-        one = SimpleNamespace(num_sequences=1, sequence_index=torch.zeros(len(weights), dtype=torch.int64))
+        one = layout_of([len(weights)])
         values = torch.tensor(weights, dtype=torch.float64)
         everywhere = torch.ones(len(weights), dtype=torch.bool)
         got = water_fill(values, torch.tensor([float(total)], dtype=torch.float64), everywhere, one)
@@ -143,13 +151,14 @@ class TestWaterFilling:
     )
     def test_it_sums_up_is_in_proportion_and_never_over_one(self, parts, rate):
         sequence = torch.from_numpy(np.repeat(np.arange(len(parts)), [len(part) for part in parts]))
-        batch = SimpleNamespace(num_sequences=len(parts), sequence_index=sequence)
+        batch = layout_of([len(part) for part in parts])
         weights = torch.tensor([value for part in parts for value in part], dtype=torch.float64)
         everywhere = torch.ones(len(weights), dtype=torch.bool)
         target = rate * torch.tensor([len(part) for part in parts], dtype=torch.float64)
         got = water_fill(weights, target, everywhere, batch)
         assert bool(((got >= 0) & (got <= 1)).all())
-        torch.testing.assert_close(sums_by_record(got, batch), target, atol=1e-9, rtol=1e-12)
+        sums = torch.zeros(len(parts), dtype=torch.float64).index_add_(0, sequence, got)
+        torch.testing.assert_close(sums, target, atol=1e-9, rtol=1e-12)
         for number in range(len(parts)):
             own = sequence == number
             largest = weights[own].max()
