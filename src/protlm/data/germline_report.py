@@ -1,0 +1,116 @@
+"""How the assignment of germline genes went: counts with the first places of each."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+NUM_EXAMPLES = 3
+
+
+@dataclass
+class GermlineReport:
+    """How the assignment of germline genes went."""
+
+    set_lines: list[str] = field(default_factory=list)
+    """What was compared with."""
+    min_identity: float = 0.0
+    """Identity below which nothing was assigned."""
+    calls: dict[str, Counter[str]] = field(default_factory=lambda: {kind: Counter() for kind in "VDJ"})
+    """By V, D and J: chains by how they came to their gene."""
+    identities: dict[str, np.ndarray] = field(default_factory=dict)
+    """By locus: chains by the per cent of V positions that match, int64 ``[101]``, rounded down."""
+    without_mutations: Counter[str] = field(default_factory=Counter)
+    """By locus: chains whose V residues all match."""
+    residues: Counter[str] = field(default_factory=Counter)
+    """Residues by segment."""
+    kept: Counter[str] = field(default_factory=Counter)
+    """Chains by the track that the input had and that was kept."""
+    examples: dict[str, list[str]] = field(default_factory=dict)
+    """The first few record ids by what is counted."""
+    is_off: bool = False
+    """Whether no numbered chain had a locus that the set knows."""
+
+    def count(self, kind: str, how: str, record_id: str) -> None:
+        """Count how a chain came to its V, D or J gene.
+
+        Parameters
+        ----------
+        kind
+            V, D or J.
+        how
+            A few words.
+        record_id
+            Kept as an example.
+        """
+        self.calls[kind][how] += 1
+        ids = self.examples.setdefault(f"{kind} {how}", [])
+        if len(ids) < NUM_EXAMPLES:
+            ids.append(record_id)
+
+    def add_identities(self, locus: str, identity: np.ndarray) -> None:
+        """Count chains by their identity with their V gene.
+
+        Parameters
+        ----------
+        locus
+            Of the chains.
+        identity
+            In [0, 1], ``[n]``.
+        """
+        per_cent = np.floor(100 * identity + 1e-9).astype(np.int64)
+        known = self.identities.setdefault(locus, np.zeros(101, dtype=np.int64))
+        known += np.bincount(per_cent, minlength=101)
+        self.without_mutations[locus] += int((per_cent == 100).sum())
+
+    def lines(self) -> list[str]:
+        """Say how it went, a line each."""
+        if self.is_off:
+            return ["germline genes left out: no numbered chain is of a locus that the germline set knows"]
+        lines = list(self.set_lines)
+        for kind, counts in self.calls.items():
+            lines += [
+                f"germline {kind}: {n:,} chains {how}{self._first(kind, how)}"
+                for how, n in counts.most_common()
+            ]
+        for locus, counts in sorted(self.identities.items()):
+            total = int(counts.sum())
+            median = int(np.searchsorted(np.cumsum(counts), (total + 1) // 2))
+            lines.append(
+                f"germline identity of V, locus {locus}: median {median} %; "
+                f"{self.without_mutations[locus]:,} of {total:,} chains without a difference"
+            )
+        if self.residues:
+            shares = ", ".join(f"{name} {count:,}" for name, count in self.residues.items())
+            lines.append(f"residues by segment: {shares}")
+        lines += [f"track '{name}' of the input kept: {n:,} chains" for name, n in self.kept.items()]
+        return lines
+
+    def facts(self) -> dict[str, Any]:
+        """Give the counts for a manifest."""
+        return {
+            "set": list(self.set_lines),
+            "min_identity": self.min_identity,
+            "calls": {kind: dict(counts) for kind, counts in self.calls.items()},
+            "identities": {locus: counts.tolist() for locus, counts in self.identities.items()},
+            "residues": dict(self.residues),
+            "kept": dict(self.kept),
+            "examples": {what: list(ids) for what, ids in self.examples.items()},
+            "is_off": self.is_off,
+        }
+
+    def _first(self, kind: str, how: str) -> str:
+        ids = self.examples.get(f"{kind} {how}", [])
+        return f" (first: {', '.join(repr(each) for each in ids)})" if ids and how not in _USUAL else ""
+
+
+GIVEN = "have the allele that their call names"
+GIVEN_GENE = "have the nearest allele of the gene that their call names"
+NOT_IN_SET = "assigned the nearest gene, as the one that their call names is not in the set"
+ASSIGNED = "assigned the nearest gene, without a call in the input"
+TOO_FAR = "assigned none: below the minimal identity"
+TOO_SHORT = "assigned none: too few residues of it"
+NO_MATCH = "with no D segment found"
+NOT_KNOWN_LOCUS = "assigned none: not numbered, or of a locus that the set does not have"
+_USUAL = (GIVEN, GIVEN_GENE, ASSIGNED, NO_MATCH)
