@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fixtures.builders import batch_of
@@ -26,7 +26,12 @@ from protlm.types.regions import Mutated, Region, Segment
 
 LAYOUT = esm_layout()
 DRAW = Draw()
-QUICK = {"deadline": None, "database": None, "derandomize": True}
+QUICK = {
+    "deadline": None,
+    "database": None,
+    "derandomize": True,
+    "suppress_health_check": [HealthCheck.too_slow],  # on a machine that others use
+}
 
 
 def chances(policy, batch, draw=DRAW):
@@ -165,7 +170,7 @@ class TestWaterFilling:
             free = own & (got < 1) & (weights > 1e-9 * largest) & (weights > 0)
             ratios = got[free] / weights[free]
             if len(ratios) > 1:  # one factor for all that are below 1
-                assert float(ratios.max() - ratios.min()) <= 1e-9 * float(ratios.max())
+                assert float(ratios.max() - ratios.min()) <= 1e-9 * float(ratios.max()) + 1e-290
             # who weighs more is never selected less
             order = weights[own].argsort()
             assert bool((got[own][order].diff() >= -1e-9).all())
