@@ -1,14 +1,14 @@
 """Sections on an evaluation: models beside baselines, models compared, and leakage."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import polars as pl
 
 from protlm.report.blocks import Block, Cell, Figure, Paragraph, Section, Table
 from protlm.report.figures import comparisons, regions
-from protlm.report.figures.style import is_baseline
+from protlm.report.figures.style import BASELINES, is_baseline
 from protlm.report.sources import RunSource, read_table
+from protlm.report.tables import with_interval
 
 
 def regions_section(source: RunSource, colours: Mapping[str, str]) -> Section | None:
@@ -31,6 +31,8 @@ def regions_section(source: RunSource, colours: Mapping[str, str]) -> Section | 
         return None
     overall = regions.region_scores(summary, ("all",), colours)
     by_kind = regions.region_scores(summary, ("germline", "mutated"), colours)
+    antibodies = ("germline_antibodies", "mutated_antibodies")
+    by_antibody = regions.region_scores(summary, antibodies, colours)
     blocks: list[Block] = [
         Paragraph(
             "Every residue was masked once; a point is the share of residues a model names right, with its "
@@ -48,6 +50,13 @@ def regions_section(source: RunSource, colours: Mapping[str, str]) -> Section | 
         )
         description = "Accuracy by region for germline and for mutated residues"
         blocks += [Paragraph(text), Figure(by_kind.figure(), description)]
+    if by_antibody is not None:
+        text = (
+            "The same, for all residues of antibodies without any mutation in the V gene of either chain, "
+            "and of antibodies with at least one."
+        )
+        description = "Accuracy by region for germline and for mutated antibodies"
+        blocks += [Paragraph(text), Figure(by_antibody.figure(), description)]
     tables = [*_number_tables(summary, "accuracy"), *_number_tables(summary, "cross_entropy")]
     return Section(f"regions-{source.label}", f"Accuracy by region: {source.label}", [*blocks, *tables])
 
@@ -98,7 +107,7 @@ def _number_tables(summary: pl.DataFrame, metric: str) -> list[Table]:
             counts = [f"{first[name]:,}" for name in ("n_residues", "n_records", "n_groups")]
             cells = [
                 Cell(
-                    _interval(by_model.get(model), metric),
+                    with_interval(by_model.get(model), metric),
                     is_bad=(model, str(chain), str(region), str(kind)) in bad,
                 )
                 for model in models
@@ -115,12 +124,6 @@ def _number_tables(summary: pl.DataFrame, metric: str) -> list[Table]:
             Table(f"{caption}; red: worse than the best baseline.", header, rows, is_folded=is_folded)
         )
     return tables
-
-
-def _interval(row: Mapping[str, Any] | None, metric: str) -> str:
-    if row is None or row[metric] is None or row[metric] != row[metric]:
-        return "–"
-    return f"{row[metric]:.3f} [{row[f'{metric}_low']:.3f}, {row[f'{metric}_high']:.3f}]"
 
 
 def comparisons_section(source: RunSource, colours: Mapping[str, str]) -> Section | None:
@@ -144,16 +147,39 @@ def comparisons_section(source: RunSource, colours: Mapping[str, str]) -> Sectio
     blocks: list[Block] = [
         Paragraph(
             "A point is the first model minus the second on the same residues, with its 95 % interval from "
-            "resampling groups; p is of a paired t-test over records, multiplied by the number of tests "
+            "resampling groups; p is of a paired t-test over groups, multiplied by the number of tests "
             "(Bonferroni): * below 0.05, ** 0.01, *** 0.001, **** 0.0001. A point takes the colour of the "
             "model that is better at p below 0.05, and is grey otherwise."
         )
     ]
-    for each in comparisons.comparisons(table, colours):
+    of_models = table.filter(~pl.col("second").is_in(list(BASELINES)))
+    for each in comparisons.comparisons(of_models, colours):
         text = f"{each.first} minus {each.second}, cross-entropy in nats per residue."
         description = f"Differences between {each.first} and {each.second} by region"
         blocks += [Paragraph(text), Figure(each.figure(), description)]
+    blocks += _against_baselines(table.filter(pl.col("second").is_in(list(BASELINES))))
     return Section(f"comparisons-{source.label}", f"Models compared: {source.label}", blocks)
+
+
+def _against_baselines(lines: pl.DataFrame) -> list[Block]:
+    """Give a folded table for each model, of its differences from each baseline over all residues."""
+    metrics = ("accuracy", "cross_entropy")
+    header = ["chain", "region", "minus", "groups", "accuracy", "p", "cross-entropy (nats)", "p"]
+    tables: list[Block] = []
+    for (model,), own in lines.filter(pl.col("residues") == "all").group_by("first", maintain_order=True):
+        rows = []
+        for keys, pair in own.group_by("chain", "region", "second", maintain_order=True):
+            by_metric = {row["metric"]: row for row in pair.iter_rows(named=True)}
+            cells = [Cell(str(key)) for key in keys] + [Cell(f"{pair['n_groups'][0]:,}")]
+            for metric in metrics:
+                row = by_metric[metric]
+                is_worse = row["difference"] * (1 if metric == "accuracy" else -1) < 0
+                cells.append(Cell(with_interval(row, "difference", sign="+"), is_bad=is_worse))
+                cells.append(Cell(comparisons.p_text(row)))
+            rows.append(cells)
+        caption = f"{model} minus each baseline [95 % interval]; red: the baseline is better."
+        tables.append(Table(caption, header, rows, is_folded=True))
+    return tables
 
 
 def leakage_section(source: RunSource) -> Section | None:

@@ -5,15 +5,9 @@ from typing import Any
 
 import polars as pl
 
+from protlm.report.figures.regions import KINDS
 from protlm.report.tables import format_table, wide_table, with_interval
 
-KINDS = {
-    "all": "all residues",
-    "germline": "germline residues",
-    "mutated": "mutated residues",
-    "germline_antibodies": "germline antibodies",
-    "mutated_antibodies": "mutated antibodies",
-}
 _FEW = ("framework", "CDRs", "CDR3", "all")
 """Regions where the whole list would be too long; the tables of the Run have the others."""
 

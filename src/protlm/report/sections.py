@@ -3,11 +3,18 @@
 from collections.abc import Mapping
 from statistics import median
 
+from protlm.report.antibodies import (
+    calibration_section,
+    germline_bias_section,
+    segments_section,
+    sequences_section,
+)
 from protlm.report.blocks import PAGE_WIDTH, Block, Cards, Cell, Figure, Paragraph, Section, Table
 from protlm.report.evaluation import comparisons_section, leakage_section, regions_section
 from protlm.report.figures import masking, substitutions
 from protlm.report.figures.curves import REGION_LOSSES, Lines, tokens_seen, training_curves
 from protlm.report.figures.style import model_colours
+from protlm.report.partner import partner_section
 from protlm.report.sources import ScoreSource, Sources, read_table
 from protlm.report.summary import cards
 from protlm.report.tasks import task_section
@@ -27,7 +34,12 @@ def sections(sources: Sources) -> list[Section]:
         _training(sources, colours),
         _masking(sources, colours),
         *(regions_section(source, colours) for source in sources.runs),
+        *(segments_section(source, colours) for source in sources.runs),
         *(comparisons_section(source, colours) for source in sources.runs),
+        *(germline_bias_section(source, colours) for source in sources.runs),
+        *(calibration_section(source, colours) for source in sources.runs),
+        *(sequences_section(source) for source in sources.runs),
+        *(partner_section(source, colours) for source in sources.runs),
         *(task_section(source, colours) for source in sources.runs),
         *(leakage_section(source) for source in sources.runs),
         *(_scan(number, source) for number, source in enumerate(sources.scores)),
@@ -43,6 +55,7 @@ def _names(sources: Sources) -> list[str]:
             ("regions_summary", "model"),
             ("comparisons", "first"),
             ("comparisons", "second"),
+            ("partner_gain", "model"),
         ):
             table = read_table(source.run, name, [column])
             names += [] if table is None else table[column].unique(maintain_order=True).to_list()

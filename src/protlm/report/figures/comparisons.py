@@ -108,9 +108,21 @@ def comparisons(table: pl.DataFrame, colours: Mapping[str, str] | None = None) -
     ]
 
 
-def _p_value(row: Mapping, xref: str, yref: str) -> dict:
+def p_text(row: Mapping) -> str:
+    """Write the corrected p-value with its stars; a dash where there was no test.
+
+    Parameters
+    ----------
+    row
+        With ``p_adjusted`` and ``stars``.
+    """
     value = row["p_adjusted"]
-    text = "p –" if value is None or value != value else f"p = {value:.2g} {row['stars']}"
+    return "–" if value is None or value != value else f"{value:.2g} {row['stars']}".rstrip()
+
+
+def _p_value(row: Mapping, xref: str, yref: str) -> dict:
+    text = p_text(row)
+    text = "p –" if text == "–" else f"p = {text}"
     return {
         "name": "p",
         "text": text,

@@ -16,8 +16,14 @@ COLUMNS = (
     *("model", "chain", "region", "residues", "n_residues", "n_records", "n_groups", "perplexity"),
     *(f"{metric}{end}" for metric in METRICS for end in ("", "_low", "_high")),
 )
-KINDS = {"all": "all residues", "germline": "germline residues", "mutated": "mutated residues"}
-_TICKS = {"framework": "FR1–4"}
+KINDS = {
+    "all": "all residues",
+    "germline": "germline residues",
+    "mutated": "mutated residues",
+    "germline_antibodies": "germline antibodies",
+    "mutated_antibodies": "mutated antibodies",
+}
+_TICKS = {"framework": "FR1–4", "CDRs": "CDR1–3"}
 _SHARES = [-0.03, 1.03]
 _WIDTH = 0.74
 """Share of a region's width over which its models are spread."""
@@ -67,12 +73,15 @@ class RegionScores:
 
     def _region_axis(self, chain: str, kind: str) -> dict:
         regions = self._regions(chain, kind)
+        is_narrow = len(self.kinds) > 1 and len(regions) > 6
         return {
             "tickvals": list(range(len(regions))),
             "ticktext": [_TICKS.get(region, region) for region in regions],
             "range": [-0.5, len(regions) - 0.5],
             "showgrid": False,
             "ticks": "",
+            "tickangle": 0,
+            "tickfont": {"size": 10 if is_narrow else 13},
         }
 
     def _points(self, metric: str, chain: str, kind: str, *, in_legend: bool) -> list[go.Scatter]:
