@@ -123,6 +123,14 @@ def prepare(
             rich_help_panel=_NUMBERING,
         ),
     ] = "keep-first",
+    germline: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="germline genes to compare with: auto (human, where the chains look it), human, none, or FASTA "
+            "files of V, D and J genes; with commas, or repeated",
+            rich_help_panel=_NUMBERING,
+        ),
+    ] = None,
     holdout: Annotated[
         float, typer.Option(help="share of groups for the subset OUT:holdout", rich_help_panel=_SPLIT)
     ] = 0.0,
@@ -132,7 +140,8 @@ def prepare(
     """Turn a sequence file into a numbered corpus.
 
     Tables of AIRR, OAS, abstar, CoV-AbDab, Thera-SAbDab and others are recognised by their columns.
-    Antibody and T-cell receptor chains are numbered by IMGT and get a region for each residue. Without
+    Antibody and T-cell receptor chains are numbered by IMGT and get a region for each residue; against
+    germline genes, antibodies get calls that they lack, V, N, D and J segments, and mutated residues. Without
     --group-by, the group of an antibody is its V gene and CDR3. What is changed or left out is counted.
     """
     from protlm.data.readers import ColumnNames, InputPolicy
@@ -164,12 +173,13 @@ def prepare(
         receptor=options.choice("--receptor", receptor, ("auto", "antibody", "tcr", "any", "none")),  # type: ignore[arg-type]
         unnumbered=options.choice("--unnumbered", unnumbered, ("keep", "drop")),  # type: ignore[arg-type]
         two_domains=options.choice("--two-domains", two_domains, ("keep-first", "error", "drop", "split")),  # type: ignore[arg-type]
+        germline=tuple(name for each in germline or ["auto"] for name in each.split(",")),
         holdout=holdout,
         seed=seed,
         force=force,
         on_record=_Count(),
     )
-    for line in [*prepared.reading.lines(), *prepared.numbering.lines()]:
+    for line in prepared.lines():
         options.say(line)
     facts = prepared.corpus.manifest
     options.say(

@@ -4,6 +4,7 @@ Letters of the shapes: ``n`` chains, ``r`` residues, ``g`` genes, ``p`` position
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -70,12 +71,12 @@ class Block:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    @property
+    @cached_property
     def numbers(self) -> np.ndarray:
         """IMGT positions without insertion letters, int64 ``[r]``."""
         return (self.positions >> 8).astype(np.int64)
 
-    @property
+    @cached_property
     def chain(self) -> np.ndarray:
         """Index of the chain of each residue, int64 ``[r]``."""
         return np.repeat(np.arange(len(self)), self.lengths)

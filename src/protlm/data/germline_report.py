@@ -1,7 +1,9 @@
 """How the assignment of germline genes went: counts with the first places of each."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -30,24 +32,30 @@ class GermlineReport:
     examples: dict[str, list[str]] = field(default_factory=dict)
     """The first few record ids by what is counted."""
     is_off: bool = False
-    """Whether no numbered chain had a locus that the set knows."""
+    """Whether assignment was left out because the chains do not look like the set's species."""
+    num_probed: int = 0
+    """Chains that were looked at to tell."""
+    probed_median: float = 0.0
+    """Their median identity of V."""
 
-    def count(self, kind: str, how: str, record_id: str) -> None:
-        """Count how a chain came to its V, D or J gene.
+    def count(self, kind: str, how: Sequence[str], record_ids: Sequence[str]) -> None:
+        """Count how chains came to their V, D or J gene.
 
         Parameters
         ----------
         kind
             V, D or J.
         how
-            A few words.
-        record_id
-            Kept as an example.
+            A few words for each chain.
+        record_ids
+            Of the chains' records; the first ones are kept as examples.
         """
-        self.calls[kind][how] += 1
-        ids = self.examples.setdefault(f"{kind} {how}", [])
-        if len(ids) < NUM_EXAMPLES:
-            ids.append(record_id)
+        for words, number in Counter(how).items():
+            ids = self.examples.setdefault(f"{kind} {words}", [])
+            if words not in _USUAL and len(ids) < NUM_EXAMPLES:
+                places = (place for place, each in enumerate(how) if each == words)
+                ids += [record_ids[place] for place in islice(places, NUM_EXAMPLES - len(ids))]
+            self.calls[kind][words] += number
 
     def add_identities(self, locus: str, identity: np.ndarray) -> None:
         """Count chains by their identity with their V gene.
@@ -64,10 +72,28 @@ class GermlineReport:
         known += np.bincount(per_cent, minlength=101)
         self.without_mutations[locus] += int((per_cent == 100).sum())
 
+    @property
+    def num_compared(self) -> int:
+        """Chains with a V gene."""
+        return sum(int(counts.sum()) for counts in self.identities.values())
+
+    @property
+    def median_identity(self) -> float:
+        """Median over the chains with a V gene, in [0, 1], in whole per cents; 0 without any."""
+        return _median(sum(self.identities.values(), np.zeros(101, dtype=np.int64))) / 100
+
     def lines(self) -> list[str]:
         """Say how it went, a line each."""
+        if self.is_off and not self.num_probed:
+            return []  # no immune receptors, as numbering said already
         if self.is_off:
-            return ["germline genes left out: no numbered chain is of a locus that the germline set knows"]
+            return [
+                f"germline genes left out: the first {self.num_probed:,} chains have {self.probed_median:.0%} of the "
+                "residues of V (median) in common with the nearest human gene, as those of another species do; "
+                "protlm prepare --germline takes FASTA files of its genes, or human to compare all the same"
+            ]
+        if not self.num_compared:
+            return []
         lines = list(self.set_lines)
         for kind, counts in self.calls.items():
             lines += [
@@ -75,16 +101,14 @@ class GermlineReport:
                 for how, n in counts.most_common()
             ]
         for locus, counts in sorted(self.identities.items()):
-            total = int(counts.sum())
-            median = int(np.searchsorted(np.cumsum(counts), (total + 1) // 2))
             lines.append(
-                f"germline identity of V, locus {locus}: median {median} %; "
-                f"{self.without_mutations[locus]:,} of {total:,} chains without a difference"
+                f"germline identity of V, locus {locus}: median {_median(counts)} %; "
+                f"{self.without_mutations[locus]:,} of {counts.sum():,} chains without a difference"
             )
         if self.residues:
             shares = ", ".join(f"{name} {count:,}" for name, count in self.residues.items())
             lines.append(f"residues by segment: {shares}")
-        lines += [f"track '{name}' of the input kept: {n:,} chains" for name, n in self.kept.items()]
+        lines += [f"track '{name}' of the input kept: {n:,} chains" for name, n in self.kept.items() if n]
         return lines
 
     def facts(self) -> dict[str, Any]:
@@ -98,19 +122,27 @@ class GermlineReport:
             "kept": dict(self.kept),
             "examples": {what: list(ids) for what, ids in self.examples.items()},
             "is_off": self.is_off,
+            "probed_median": self.probed_median,
         }
 
     def _first(self, kind: str, how: str) -> str:
         ids = self.examples.get(f"{kind} {how}", [])
-        return f" (first: {', '.join(repr(each) for each in ids)})" if ids and how not in _USUAL else ""
+        return f" (first: {', '.join(repr(each) for each in ids)})" if ids else ""
+
+
+def _median(counts: np.ndarray) -> int:
+    """Give the lower median of whole numbers from how often each occurs; 0 without any."""
+    total = int(counts.sum())
+    return int(np.searchsorted(np.cumsum(counts), (total + 1) // 2)) if total else 0
 
 
 GIVEN = "have the allele that their call names"
 GIVEN_GENE = "have the nearest allele of the gene that their call names"
+GIVEN_D = "have a D segment of the gene that their call names"
 NOT_IN_SET = "assigned the nearest gene, as the one that their call names is not in the set"
 ASSIGNED = "assigned the nearest gene, without a call in the input"
 TOO_FAR = "assigned none: below the minimal identity"
 TOO_SHORT = "assigned none: too few residues of it"
 NO_MATCH = "with no D segment found"
 NOT_KNOWN_LOCUS = "assigned none: not numbered, or of a locus that the set does not have"
-_USUAL = (GIVEN, GIVEN_GENE, ASSIGNED, NO_MATCH)
+_USUAL = (GIVEN, GIVEN_GENE, GIVEN_D, ASSIGNED, NO_MATCH)

@@ -16,7 +16,7 @@ from protlm.errors import DataError
 from protlm.types.alphabet import STANDARD
 
 LAST_OF_V, FIRST_OF_J = 104, 118
-"""IMGT positions of the second cysteine, and of the tryptophan or phenylalanine, on both sides of the CDR3."""
+"""IMGT positions on both sides of the CDR3: the second cysteine, and the tryptophan or phenylalanine."""
 J_LENGTH = 11
 """Positions 118 to 128."""
 ABSENT = -1
@@ -228,8 +228,8 @@ def _entries(path: Path) -> Iterator[tuple[str, str]]:
 
 def _make_set(source: str, entries: Iterable[tuple[str, str]]) -> GermlineSet:
     sequences: dict[str, str] = {}
-    for name, sequence in entries:
-        sequence = sequence.upper().replace("U", "T") if _is_coding(sequence) else sequence.upper()
+    for name, given in entries:
+        sequence = given.upper().replace("U", "T") if _is_coding(given) else given.upper()
         if sequences.setdefault(name, sequence) != sequence:
             raise DataError(
                 f"{source}: two different sequences are called '{name}'", hint="leave one of them out"

@@ -1,19 +1,24 @@
 """prepare: a file to a corpus."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from protlm.data.corpus import Corpus, CorpusWriter, names_corpus
+from protlm.data.germline_assignment import SAME_SPECIES, assign_germline
+from protlm.data.germline_report import GermlineReport
+from protlm.data.germline_set import PACKAGE_SET, open_germline
 from protlm.data.numbering import NumberingReport, Receptor, TwoDomains, Unnumbered, number_records
 from protlm.data.readers import ColumnNames, InputPolicy, ReadReport, check_file, iterate_records
 from protlm.data.splits import is_held_out
 from protlm.errors import DataError
 from protlm.recipes.outputs import claim_folder
 from protlm.runs import file_hash
+from protlm.types.record import Record
 
 TRAIN, HELD_OUT = "train", "holdout"
+AUTO_GERMLINE, HUMAN_GERMLINE, NO_GERMLINE = "auto", "human", "none"
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,11 @@ class Prepared:
     corpus: Corpus
     reading: ReadReport
     numbering: NumberingReport
+    germline: GermlineReport
+
+    def lines(self) -> list[str]:
+        """Say how it went, a line each."""
+        return [*self.reading.lines(), *self.numbering.lines(), *self.germline.lines()]
 
 
 def prepare(
@@ -34,6 +44,7 @@ def prepare(
     receptor: Receptor = "auto",
     unnumbered: Unnumbered = "keep",
     two_domains: TwoDomains = "keep-first",
+    germline: Sequence[str] = ("auto",),
     holdout: float = 0.0,
     seed: int = 0,
     force: bool = False,
@@ -51,6 +62,10 @@ def prepare(
         How to read.
     receptor, unnumbered, two_domains
         How to number; see `protlm.data.numbering.number_records`.
+    germline
+        What numbered chains are compared with, see `protlm.data.germline_assignment.assign_germline`:
+        ``human`` is the package's table, ``auto`` the same where the chains look human, ``none`` leaves the
+        step out; otherwise FASTA files of V, D and J genes.
     holdout
         Share of groups, in [0, 1), to list in the subset ``holdout``; the rest goes to ``train``.
     seed
@@ -69,14 +84,15 @@ def prepare(
         raise DataError(f"--holdout {holdout} is not a share", hint="expected a number from 0 up to below 1")
     source = check_file(source)
     claim_folder(Path(out))
-    reading, numbering = ReadReport(), NumberingReport()
+    reading, numbering, genes = ReadReport(), NumberingReport(), GermlineReport()
+    assign = _germline_step(germline, genes)
     num_records = 0
     with CorpusWriter(out, force=force) as writer:
         records = iterate_records(source, columns=columns, policy=policy, report=reading)
         records = number_records(
             records, receptor=receptor, unnumbered=unnumbered, two_domains=two_domains, report=numbering
         )
-        for record in records:
+        for record in assign(records):
             subset = ""
             if holdout:
                 subset = HELD_OUT if is_held_out(record, holdout, seed=seed) else TRAIN
@@ -93,10 +109,27 @@ def prepare(
             "dropped": dict(reading.dropped),
             "examples": reading.examples,
             "numbering": numbering.facts(),
+            "germline": genes.facts(),
         }
         if holdout:
             manifest["split"] = {"by": "group", "holdout": holdout, "seed": seed}
-        return Prepared(writer.close(manifest), reading, numbering)
+        return Prepared(writer.close(manifest), reading, numbering, genes)
+
+
+def _germline_step(
+    source: Sequence[str], report: GermlineReport
+) -> Callable[[Iterable[Record]], Iterable[Record]]:
+    """Give what assigns germline genes; wrong files are refused before anything is made."""
+    if tuple(source) == (NO_GERMLINE,):
+        return iter
+    named = tuple(source) in ((AUTO_GERMLINE,), (HUMAN_GERMLINE,))
+    germline = open_germline(PACKAGE_SET if named else [check_file(each) for each in source])
+    min_median = SAME_SPECIES if tuple(source) == (AUTO_GERMLINE,) else 0.0
+
+    def assign(records: Iterable[Record]) -> Iterator[Record]:
+        return assign_germline(records, germline, min_median=min_median, report=report)
+
+    return assign
 
 
 def nothing_left(source: Path, reading: ReadReport, numbering: NumberingReport | None = None) -> DataError:
@@ -158,6 +191,6 @@ def open_source(source: Path | str, folder: Path, *, say: Callable[[str], None])
             error.message,
             hint=f"give a corpus here, made by: protlm prepare {path} --out CORPUS; there, {error.hint}",
         ) from None
-    for line in [*prepared.reading.lines(), *prepared.numbering.lines()]:
+    for line in prepared.lines():
         say(f"{source}: {line}")
     return prepared.corpus
