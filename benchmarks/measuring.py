@@ -23,16 +23,21 @@ SHARED = HERE.parents[1] / "shared" / "data"
 """The developers' real data; every benchmark can run on simulated input instead."""
 
 
-def in_turns(ways: dict[str, Callable[[], Any]], *, rounds: int = 3) -> dict[str, list[float]]:
-    """Time each way once per round, in turns, after one untimed warm-up each; seconds."""
+def in_turns(
+    ways: dict[str, Callable[[], Any]],
+    *,
+    rounds: int = 3,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
+    """Time each way once per round, in turns, after one untimed warm-up each; seconds of a clock."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for way in ways.values():
         way()
     for _ in range(rounds):
         for name, way in ways.items():
-            begin = time.perf_counter()
+            begin = clock()
             way()
-            seconds[name].append(time.perf_counter() - begin)
+            seconds[name].append(clock() - begin)
     return seconds
 
 

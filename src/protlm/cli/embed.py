@@ -13,7 +13,9 @@ from protlm.cli.options import (
     Gaps,
     Heavy,
     Invalid,
+    LayoutName,
     Light,
+    PairedIds,
     PrecisionName,
     Sequence,
     Tokens,
@@ -35,6 +37,8 @@ def embed(
     heavy: Heavy = None,
     light: Light = None,
     sequence: Sequence = None,
+    layout: LayoutName = "auto",
+    paired_ids: PairedIds = False,
     invalid: Invalid = "error",
     gaps: Gaps = "error",
     duplicate_ids: DuplicateIds = "error",
@@ -56,6 +60,7 @@ def embed(
         invalid=options.choice("--invalid", invalid, ("error", "drop")),  # type: ignore[arg-type]
         gaps=options.choice("--gaps", gaps, ("error", "remove")),  # type: ignore[arg-type]
         duplicate_ids=options.choice("--duplicate-ids", duplicate_ids, ("error", "rename")),  # type: ignore[arg-type]
+        paired_ids=paired_ids,
     )
     options.choice("--precision", precision, ("float32", "bfloat16"))
     check_file(source)  # before the model is loaded, which may take long
@@ -67,7 +72,7 @@ def embed(
         out,
         per_residue=per_residue,
         max_tokens=max_tokens,
-        columns=ColumnNames(heavy=heavy, light=light, sequence=sequence),
+        columns=ColumnNames(layout=layout, heavy=heavy, light=light, sequence=sequence),
         policy=policy,
         long_records=options.choice("--long-records", long_records, ("error", "drop")),  # type: ignore[arg-type]
         force=force,

@@ -15,6 +15,7 @@ from protlm.errors import DataError
 _BATCH_BYTES = 32 << 20
 _BATCH_ROWS_LEAST = 1 << 12
 _BATCH_ROWS = 1 << 16
+_SIZED = (str, bytes)
 
 
 @dataclass
@@ -44,7 +45,7 @@ class TableWriter:
         """
         self._rows.append(row)
         self.num_rows += 1
-        self._num_bytes += sum(len(value) for value in row.values() if isinstance(value, str | bytes))
+        self._num_bytes += sum(len(value) for value in row.values() if isinstance(value, _SIZED))
         is_large = self._num_bytes >= _BATCH_BYTES and len(self._rows) >= _BATCH_ROWS_LEAST
         if is_large or len(self._rows) >= _BATCH_ROWS:
             self._flush()

@@ -147,17 +147,13 @@ class CorpusWriter:
             shutil.rmtree(self._part, ignore_errors=True)
 
     def _chain_row(self, chain: Chain) -> int:
-        tracks = {
-            name: np.ascontiguousarray(chain.tracks[name], dtype=dtype).tobytes()
-            if name in chain.tracks
-            else b""
-            for name, dtype in TRACK_DTYPES.items()
-        }
+        tracks = dict.fromkeys(TRACK_DTYPES, b"")
+        for name, values in chain.tracks.items():
+            tracks[name] = np.asarray(values, dtype=TRACK_DTYPES[name]).tobytes()
+        texts = (chain.residues, chain.locus, chain.v_call, chain.d_call, chain.j_call)
+        parts = ["\x1f".join(texts).encode(), *tracks.values(), b""]
         digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
-        for text in (chain.residues, chain.locus, chain.v_call, chain.d_call, chain.j_call):
-            digest.update(text.encode() + b"\x1f")
-        for values in tracks.values():
-            digest.update(values + b"\x1f")
+        digest.update(b"\x1f".join(parts))
         content = digest.digest()
         row = self._row_of_digest.get(content)
         if row is None:

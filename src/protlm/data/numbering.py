@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import islice
 from typing import Literal
 
@@ -22,7 +23,7 @@ from protlm.data.numbering_report import NumberingReport
 from protlm.data.region_columns import merge_regions
 from protlm.errors import DataError
 from protlm.types.record import ROLE_OF_LOCUS, Chain, Record, Role
-from protlm.types.regions import REGIONS, Region, imgt_regions
+from protlm.types.regions import REGIONS, Region
 
 Unnumbered = Literal["keep", "drop"]
 Receptor = Literal["auto", "antibody", "tcr", "any", "none"]
@@ -39,6 +40,9 @@ _TYPES_OF_ROLE = {
     for role in Role
     if role is not Role.OTHER
 }
+
+_CDR3 = bytes([Region.CDR3])
+_REGION_CODES = frozenset(int(region) for region in REGIONS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +110,7 @@ def number_records(
         for record, outcomes in zip(chunk, found, strict=True):
             numbered = _number_record(record, outcomes, unnumbered, two_domains, report)
             if numbered is not None:
-                yield numbered if numbered.group else replace(numbered, group=default_group(numbered))
+                yield numbered
 
 
 def number_chains(chains: Sequence[Chain], *, types: str = ANTIBODY_TYPES) -> list[Chain | str]:
@@ -153,7 +157,11 @@ def default_group(record: Record) -> str:
     record
         A numbered record.
     """
-    found = [(chain, cdr3) for chain in record.chains if (cdr3 := _cdr3(chain))]
+    return _group_of(record.chains)
+
+
+def _group_of(chains: Sequence[Chain]) -> str:
+    found = [(chain, cdr3) for chain in chains if (cdr3 := _cdr3(chain))]
     for chain, cdr3 in found:
         if chain.v_call:
             return f"{gene_of(chain.v_call)}|{cdr3}"
@@ -176,12 +184,11 @@ def _cdr3(chain: Chain) -> str:
     regions = chain.tracks.get("region")
     if regions is None:
         return ""
-    inside = np.flatnonzero(regions == Region.CDR3)
-    if not len(inside):
-        return ""
-    if inside[-1] - inside[0] + 1 == len(inside):
-        return chain.residues[inside[0] : inside[-1] + 1]
-    return "".join(chain.residues[index] for index in inside)
+    codes = regions.tobytes()
+    start, stop = codes.find(_CDR3), codes.rfind(_CDR3) + 1
+    if codes.count(_CDR3) == stop - start:
+        return chain.residues[start:stop]
+    return "".join(chain.residues[index] for index in np.flatnonzero(regions == Region.CDR3))
 
 
 def _probe(records: Sequence[Record]) -> str:
@@ -236,9 +243,14 @@ def _search(records: Sequence[Record], finder: DomainFinder) -> list[list[_Found
 
 def _types_of(chain: Chain, allowed: str) -> str:
     """Give the types that a chain's own locus and role allow, unless they contradict each other."""
-    named = _TYPES_OF_ROLE.get(chain.role, "")
-    if chain.locus:
-        named = chain.locus if not named or chain.locus in named else ""
+    return _types_of_names(chain.role, chain.locus, allowed)
+
+
+@cache
+def _types_of_names(role: Role, named_locus: str, allowed: str) -> str:
+    named = _TYPES_OF_ROLE.get(role, "")
+    if named_locus:
+        named = named_locus if not named or named_locus in named else ""
     return "".join(locus for locus in named if locus in allowed) or allowed
 
 
@@ -276,7 +288,7 @@ def _number_record(
         return None
     if len(chains) == len(record.chains):
         chains = _as_named(record, chains, report)
-    return replace(record, chains=tuple(chains))
+    return Record(record.id, tuple(chains), record.labels, record.group or _group_of(chains))
 
 
 def _count_domains(
@@ -335,21 +347,28 @@ def _number_chain(record_id: str, chain: Chain, domain: Domain, report: Numberin
 
 def _with_domain(chain: Chain, domain: Domain) -> tuple[Chain, bool]:
     """Give the chain with the tracks of a domain, and whether regions that it had agree."""
-    positions = np.zeros(len(chain), dtype=np.uint16)
-    positions[domain.start : domain.stop] = domain.positions
-    regions, agrees = imgt_regions(positions), True
+    positions, regions, agrees = domain.positions, domain.regions, True
+    if len(positions) < len(chain):
+        beside = (domain.start, len(chain) - domain.stop)
+        positions, regions = np.pad(positions, beside), np.pad(regions, beside)
     if "region" in chain.tracks:
         regions, agrees = merge_regions(chain.tracks["region"], regions)
     tracks = {**chain.tracks, "position": positions, "region": regions}
-    role = ROLE_OF_LOCUS.get(domain.locus, Role.OTHER)
-    return replace(chain, locus=domain.locus, role=role, tracks=tracks), agrees
+    numbered = Chain(
+        chain.residues,
+        ROLE_OF_LOCUS.get(domain.locus, Role.OTHER),
+        domain.locus,
+        chain.v_call,
+        chain.d_call,
+        chain.j_call,
+        tracks,
+    )
+    return numbered, agrees
 
 
 def _lacking(chain: Chain) -> str:
-    present = np.bincount(chain.tracks["region"], minlength=len(Region)) > 0
-    if present[1:].all():
-        return ""
-    return ", ".join(region.name for region in REGIONS if not present[region])
+    absent = _REGION_CODES.difference(chain.tracks["region"].tobytes())
+    return ", ".join(region.name for region in REGIONS if region in absent) if absent else ""
 
 
 def _as_named(record: Record, chains: list[Chain], report: NumberingReport) -> list[Chain]:
@@ -361,6 +380,10 @@ def _as_named(record: Record, chains: list[Chain], report: NumberingReport) -> l
             report.put_right += 1
             report.remember("put right", record.id)
         return chains[::-1]
+    if named == [Role.OTHER, Role.OTHER] and found[0] == found[1] in (Role.HEAVY, Role.LIGHT):
+        kind = f"pairs of two {found[0].name.lower()} chains"
+        report.contradicted[kind] += 1
+        report.remember(kind, record.id)
     for before, after in zip(record.chains, chains, strict=True):
         if before.role != Role.OTHER and after.role != before.role:
             kind = f"{after.role.name.lower()}, named {before.role.name.lower()}"

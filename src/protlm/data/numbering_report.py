@@ -89,8 +89,7 @@ class NumberingReport:
                 f"heavy and light were the wrong way round in {self.put_right:,} pairs; put right{first}"
             )
         lines += [
-            f"not as its column says: {n:,} chains are {kind}{self._first(kind)}"
-            for kind, n in self.contradicted.items()
+            f"not as expected: {n:,} × {kind}{self._first(kind)}" for kind, n in self.contradicted.items()
         ]
         if self.num_dropped:
             lines.append(f"{self.num_dropped:,} records dropped because a chain is not numbered")

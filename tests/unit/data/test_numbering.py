@@ -3,9 +3,14 @@
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from protlm.data import domains
+from fixtures.antibodies import HEAVY_REGIONS, LINKER, TCR_BETA, codes
+from protlm.data import domains, numbering
 from protlm.data.numbering import MIN_NUMBERED, NumberingReport, number_chains, number_records
+from protlm.data.region_columns import merge_regions
+from protlm.errors import DataError
 from protlm.types.record import Chain, Record, Role
 from protlm.types.regions import Region, decode_position
 
@@ -156,3 +161,227 @@ def test_without_a_v_gene_the_default_group_is_locus_and_cdr3_of_the_heavy_chain
 def test_a_v_gene_of_any_chain_goes_before_a_locus():
     record = Record("a", (Chain(VH), Chain(VL, v_call="IGKV1-39*01")))
     assert run([record])[0][0].group == "IGKV1-39|QQHYTTPPT"
+
+
+# --- which types are tried, and how often -----------------------------------------------------------
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What immunum is asked for: pairs of types and sequences."""
+    calls = []
+    real = domains._ask
+
+    def ask(function, sequences, types):
+        calls.extend((types, each) for each in sequences)
+        return real(function, sequences, types)
+
+    monkeypatch.setattr(domains, "_ask", ask)
+    return calls
+
+
+def test_a_locus_or_role_that_is_named_is_the_only_type_tried(asked):
+    records = [
+        Record("a", (Chain(VH, locus="H"),)),
+        Record("b", (Chain(VL, locus="K", role=Role.LIGHT),)),
+        Record("c", (Chain(VH[1:], role=Role.HEAVY), Chain(VL[1:], role=Role.LIGHT))),
+        Record("d", (Chain(VH[2:]),)),
+    ]
+    run(records, receptor="antibody")
+    assert sorted(asked) == sorted([("H", VH), ("K", VL), ("H", VH[1:]), ("KL", VL[1:]), ("HKL", VH[2:])])
+
+
+def test_each_distinct_chain_is_numbered_once_within_and_across_chunks(asked, monkeypatch):
+    monkeypatch.setattr(numbering, "CHUNK", 2)
+    kept, report = run([pair(str(n), VH, VL) for n in range(7)], receptor="antibody")
+    assert sorted(asked) == sorted([("H", VH), ("KL", VL)])
+    assert len(kept) == 7
+    assert report.numbered == {"H": 7, "K": 7}
+
+
+def test_what_is_remembered_stays_bounded_and_right():
+    finder = domains.DomainFinder("HKL", num_remembered=3)
+    sequences = [VH[cut:] for cut in range(6)]
+    first = finder.best(sequences, ["H"] * 6)
+    assert len(finder._best) == 3
+    assert [each.start for each in finder.best(sequences, ["H"] * 6)] == [each.start for each in first]
+
+
+@pytest.mark.parametrize(
+    ("chain", "kind"),
+    [
+        (Chain(VL, role=Role.HEAVY, locus="H"), "light, named heavy"),
+        (Chain(VH, role=Role.LIGHT), "heavy, named light"),
+        (Chain(VL, role=Role.LIGHT, locus="L"), "locus K, named L"),
+        (Chain(VH, locus="B", role=Role.BETA), "heavy, named beta"),
+    ],
+)
+def test_a_chain_of_another_type_than_named_is_found_counted_and_named(chain, kind):
+    (record,), report = run([Record("odd", (chain,))], receptor="antibody")
+    assert record.chains[0].locus in "HK"
+    assert report.contradicted == {kind: 1}
+    assert report.examples[kind] == ["odd"]
+    assert f"1 × {kind} (first: 'odd')" in "\n".join(report.lines())
+
+
+def test_chunks_are_in_order_and_the_same_as_one_by_one(monkeypatch):
+    records = [single(str(n), VH[n % 5 :]) for n in range(40)] + [single("x", GENERAL)]
+    whole, _ = run(records, receptor="antibody")
+    monkeypatch.setattr(numbering, "CHUNK", 3)
+    parts, _ = run(records, receptor="antibody")
+    assert [record.id for record in parts] == [record.id for record in whole]
+    for one, other in zip(whole, parts, strict=True):
+        for name in one.chains[0].tracks:
+            assert np.array_equal(one.chains[0].tracks[name], other.chains[0].tracks[name])
+
+
+def test_an_error_of_the_reader_comes_through_the_search_ahead():
+    def broken():
+        yield single("a", VH)
+        raise DataError("no more")
+
+    with pytest.raises(DataError, match="no more"):
+        run(broken(), receptor="antibody")
+
+
+# --- T-cell receptors -------------------------------------------------------------------------------
+
+
+def test_t_cell_receptor_chains_are_found_and_numbered():
+    (record,), report = run([single("t", TCR_BETA)])
+    chain = record.chains[0]
+    assert (chain.locus, chain.role) == ("B", Role.BETA)
+    cdr3 = "".join(np.array(list(chain.residues))[chain.tracks["region"] == Region.CDR3])
+    assert cdr3 == "ASSLAPGATNEKLF"
+    assert record.group == "B|ASSLAPGATNEKLF"
+    assert report.numbered == {"B": 1}
+
+
+def test_a_receptor_that_is_not_asked_for_is_not_numbered():
+    _, report = run([single("t", TCR_BETA)], receptor="antibody")
+    assert sum(report.unnumbered.values()) == 1
+    _, report = run([single("t", VH)], receptor="tcr")
+    assert sum(report.unnumbered.values()) == 1
+    _, report = run([single("t", VH), single("u", TCR_BETA)], receptor="any")
+    assert report.numbered == {"H": 1, "B": 1}
+
+
+def test_auto_looks_for_both_kinds_where_both_are_there(asked):
+    run([single("t", VH), single("u", TCR_BETA)])
+    assert {types for types, _ in asked} == {"HKLABGD"}
+    asked.clear()
+    run([single(str(n), VH[n % 9 :]) for n in range(120)])
+    assert {types for types, _ in asked} == {"HKLABGD", "HKL"}  # the probe, then what it found
+
+
+# --- more than one domain ---------------------------------------------------------------------------
+
+SCFV = VH + LINKER + VL
+CONSTANT = (
+    "ASTKGPSVFPLAPSSKSTSGGTAALGCLVKDYFPEPVTVSWNSGALTSGVHTFPAVLQSSGLYSLSSVVTVPSSSLGTQTYICNVNHKPSNTKVDKKV"
+)
+
+
+@pytest.mark.parametrize("scfv", [SCFV, VL + LINKER + VH])
+def test_an_scfv_split_is_a_pair_heavy_first_and_the_linker_is_counted(scfv):
+    (record,), report = run([single("s", scfv)], two_domains="split")
+    assert [chain.residues for chain in record.chains] == [VH, VL]
+    assert [chain.role for chain in record.chains] == [Role.HEAVY, Role.LIGHT]
+    assert all(set(chain.tracks["region"]) == set(range(1, 8)) for chain in record.chains)
+    assert sum(report.domains.values()) == 1
+    assert report.num_linker_residues == len(LINKER)
+    assert report.numbered == {"H": 1, "K": 1}
+
+
+def test_calls_and_tracks_of_a_split_chain_go_with_their_domain():
+    segment = np.arange(len(SCFV)) % 5
+    chain = Chain(SCFV, v_call="IGKV1-39*01", j_call="IGHJ4*01", tracks={"segment": segment.astype(np.uint8)})
+    (record,), _ = run([Record("s", (chain,))], two_domains="split")
+    heavy, light = record.chains
+    assert (heavy.v_call, heavy.j_call) == ("", "IGHJ4*01")
+    assert (light.v_call, light.j_call) == ("IGKV1-39*01", "")
+    assert heavy.tracks["segment"].tolist() == segment[: len(VH)].tolist()
+    assert light.tracks["segment"].tolist() == segment[len(VH) + len(LINKER) :].tolist()
+
+
+@pytest.mark.parametrize("scfv", [SCFV, VL + LINKER + VH])
+def test_an_scfv_kept_has_the_regions_of_its_first_domain_only(scfv):
+    (record,), report = run([single("s", scfv)])
+    region = record.chains[0].tracks["region"]
+    first = len(scfv.partition(LINKER)[0])
+    assert region[:first].all()
+    assert not region[first:].any()
+    (kind,) = report.domains
+    assert kind == ("H+K" if scfv is SCFV else "K+H")
+    assert report.examples[kind] == ["s"]
+    assert f"more than one variable domain: 1 chains with {kind} (first: 's')" in report.lines()
+
+
+def test_an_scfv_is_an_error_or_dropped_as_asked():
+    with pytest.raises(DataError, match=r"record 's', chain 1: more than one variable domain") as caught:
+        run([single("s", SCFV)], two_domains="error")
+    assert f"H at 1 to {len(VH)}, K at {len(VH) + len(LINKER) + 1} to {len(SCFV)}" in caught.value.message
+    assert "--two-domains split" in caught.value.hint
+    kept, report = run([single("s", SCFV), single("a", VH)], two_domains="drop")
+    assert [record.id for record in kept] == ["a"]
+    assert report.num_dropped_for_domains == 1
+
+
+@pytest.mark.parametrize("policy", ["keep-first", "split", "drop", "error"])
+def test_a_constant_domain_is_no_second_variable_domain(policy):
+    (record,), report = run([single("fab", VH + CONSTANT)], two_domains=policy)
+    assert not report.domains
+    assert len(record.chains) == 1
+    assert len(record.chains[0]) == len(VH + CONSTANT)
+
+
+# --- regions of columns -----------------------------------------------------------------------------
+
+
+def with_regions(strings, outside=0):
+    codes_given = np.array(codes(strings) + [0] * outside, dtype=np.uint8)
+    return {"region": codes_given}
+
+
+def test_regions_of_columns_that_agree_are_counted_and_nothing_changes():
+    (record,), report = run([Record("a", (Chain(VH, tracks=with_regions(HEAVY_REGIONS)),))])
+    assert record.chains[0].tracks["region"].tolist() == codes(HEAVY_REGIONS)
+    assert (report.regions_given, report.regions_differ) == (1, 0)
+    assert record.chains[0].tracks["position"].all()
+
+
+def test_regions_of_columns_count_where_the_numbering_differs_and_it_is_named():
+    moved = (HEAVY_REGIONS[0] + HEAVY_REGIONS[1][:2], HEAVY_REGIONS[1][2:], *HEAVY_REGIONS[2:])
+    (record,), report = run([Record("a", (Chain(VH, tracks=with_regions(moved)),))])
+    assert record.chains[0].tracks["region"].tolist() == codes(moved)
+    assert (report.regions_given, report.regions_differ) == (1, 1)
+    assert "differs in 1; the columns' regions count (first: 'a')" in "\n".join(report.lines())
+
+
+def test_regions_of_columns_stay_where_a_chain_cannot_be_numbered():
+    chain = Chain("G" * 90, tracks={"region": np.full(90, Region.FR1, dtype=np.uint8)})
+    (record,), report = run([Record("a", (chain,))], receptor="antibody")
+    assert (record.chains[0].tracks["region"] == Region.FR1).all()
+    assert report.regions_given == 1
+    assert sum(report.unnumbered.values()) == 1
+
+
+REGION_LISTS = st.lists(st.integers(0, 7), min_size=1, max_size=40)
+
+
+@given(given_codes=REGION_LISTS, found=REGION_LISTS)
+def test_merged_regions_are_in_order_and_never_overrule_a_column(given_codes, found):
+    length = min(len(given_codes), len(found))
+    one = np.sort(np.array(given_codes[:length], dtype=np.uint8))
+    one[np.arange(length) % 3 == 0] = Region.NONE
+    other = np.sort(np.array(found[:length], dtype=np.uint8))
+    merged, agrees = merge_regions(one, other)
+    named = one != Region.NONE
+    assert np.array_equal(merged[named], one[named])
+    assert (np.diff(merged[merged != Region.NONE].astype(int)) >= 0).all()
+    assert np.isin(merged[~named], [Region.NONE, *other]).all()
+    for cdr in (Region.CDR1, Region.CDR2, Region.CDR3):
+        if (one == cdr).any():
+            assert np.array_equal(merged == cdr, one == cdr)
+    if agrees:
+        assert np.array_equal(merged[~named], other[~named])

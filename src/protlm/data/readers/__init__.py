@@ -1,6 +1,7 @@
 """Files to records: one module per kind of file, one policy for what may be in them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from protlm.data.readers.fasta import read_fasta
@@ -104,6 +105,9 @@ def read_records(
     heavy: str | None = None,
     light: str | None = None,
     sequence: str | None = None,
+    layout: str = "auto",
+    labels: Sequence[str] = (),
+    paired_ids: bool = False,
     policy: InputPolicy | None = None,
 ) -> list[Record]:
     r"""Read a FASTA, CSV, TSV or Parquet file into a list of records.
@@ -117,6 +121,13 @@ def read_records(
         The file; text may be gzip-compressed.
     heavy, light, sequence
         Column names, where they are not the usual ones.
+    layout
+        What kind of table it is, a name of `protlm.data.readers.layouts.LAYOUTS`; ``auto`` tells it from the
+        columns.
+    labels
+        Columns to keep as labels; of an OAS file also keys of its first line.
+    paired_ids
+        Join the two chains of one name in a FASTA file.
     policy
         What to do with records that are not plain residues; by default an error.
 
@@ -133,7 +144,8 @@ def read_records(
     >>> [(record.id, record.chains[0].residues) for record in read_records(path)]
     [('a', 'MKT'), ('b', 'GGGW')]
     """
-    columns = ColumnNames(heavy=heavy, light=light, sequence=sequence)
+    columns = ColumnNames(layout=layout, heavy=heavy, light=light, sequence=sequence, labels=tuple(labels))
+    policy = replace(policy or InputPolicy(), paired_ids=True) if paired_ids else policy
     return list(iterate_records(path, columns=columns, policy=policy))
 
 

@@ -22,6 +22,8 @@ from protlm.types.regions import REGIONS, Mutated, Region, Segment
 _KIND_OF_REGION = dict(zip(REGIONS, REGION_KINDS, strict=True))
 _CDRS = (Region.CDR1, Region.CDR2, Region.CDR3)
 
+_TRACK_KINDS = frozenset([*REGION_KINDS, "junction", "cdr_mask", "segment", "nongermline", "germline"])
+
 Cells = Mapping[str, str]
 """Cells by what they hold; empty where there is no value."""
 
@@ -57,6 +59,8 @@ def chain_tracks(
         If a mask does not fit, or regions do not where the policy demands them.
     """
     tracks: dict[str, np.ndarray] = {}
+    if not _TRACK_KINDS.intersection(cells) and policy.regions != "columns":
+        return tracks
     if policy.regions != "immunum":
         _add_regions(tracks, cells, columns, text, residues, policy, counts)
     if segments := cells.get("segment"):

@@ -1,13 +1,19 @@
-"""FASTA: one record of one chain per header."""
+"""FASTA: one record of one chain per header, or two headers of one name per record."""
 
+from collections import Counter
 from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 
+from protlm.data.readers.paired_fasta import join_pairs, look_paired
 from protlm.data.readers.policy import ColumnNames, InputPolicy, ReadReport, UniqueIds, guarded
 from protlm.data.readers.text import read_lines
 from protlm.errors import DataError
 from protlm.types.alphabet import clean_residues
 from protlm.types.record import Chain, Record
+
+_NUM_PROBED = 1000
+_REMEDY = "pass --paired-ids to join them"
 
 
 def read_fasta(path: Path, columns: ColumnNames, policy: InputPolicy, report: ReadReport) -> Iterator[Record]:
@@ -34,19 +40,32 @@ def read_fasta(path: Path, columns: ColumnNames, policy: InputPolicy, report: Re
             f"{path} is FASTA and has no columns",
             hint="leave out the options that name columns",
         )
+    if policy.regions == "columns":
+        raise DataError(
+            f"--regions columns, but {path} is FASTA and has no columns",
+            hint="pass --regions auto, which numbers the chains",
+        )
+    if policy.paired_ids:
+        return guarded(join_pairs(_entries(path), path, policy, report), policy, report)
     return guarded(_parse(path, policy, report), policy, report)
 
 
 def _parse(path: Path, policy: InputPolicy, report: ReadReport) -> Iterator[tuple[str, Record | DataError]]:
-    ids = UniqueIds(policy, report)
-    for line_number, header, sequence in _entries(path):
+    ids = UniqueIds(policy, report, remedy=f"; where heavy and light records share a name, {_REMEDY}")
+    entries = _entries(path)
+    head = list(islice(entries, _NUM_PROBED))
+    if look_paired(header for _, header, _ in head):
+        report.notes.append(f"names look like those of pairs ('{head[0][1].split(' ')[0]}' …): {_REMEDY}")
+    for line_number, header, sequence in chain(head, entries):
         name = header.split(maxsplit=1)[0] if header.strip() else f"{path.name.split('.')[0]}:{line_number}"
         where = f"{path}, line {line_number}, record '{name}'"
+        counts: Counter[str] = Counter()
         try:
-            residues = clean_residues(sequence, gaps=policy.gaps, counts=report.changed)
+            residues = clean_residues(sequence, gaps=policy.gaps, counts=counts)
         except DataError as error:
             yield where, error
             continue
+        report.change(counts, where)
         yield where, Record(ids.claim(name, where), (Chain(residues),))
 
 

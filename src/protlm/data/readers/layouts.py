@@ -93,7 +93,7 @@ def _pair(
 
 _TCR_LOCI = {Role.ALPHA: "tra", Role.BETA: "trb", Role.GAMMA: "trg", Role.DELTA: "trd"}
 _TCR_NAMES: Mapping[Role, Names] = {
-    role: (locus, f"{word}_chain", f"{word}_sequence", f"sequence_{word}")
+    role: (locus, f"{locus}_sequence", f"{word}_chain", f"{word}_sequence", f"sequence_{word}")
     for role, locus in _TCR_LOCI.items()
     for word in (role.name.lower(),)
 }

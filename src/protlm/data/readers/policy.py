@@ -59,6 +59,8 @@ class ReadReport:
     """Records given."""
     columns: list[str] = field(default_factory=list)
     """Which columns of a table were taken for what."""
+    notes: list[str] = field(default_factory=list)
+    """What else is worth saying."""
     changed: Counter[str] = field(default_factory=Counter)
     """Records by the rule that changed them."""
     dropped: Counter[str] = field(default_factory=Counter)
@@ -108,7 +110,7 @@ class ReadReport:
             f"{count:,} dropped: {reason} (first: {'; '.join(self.examples[reason])})"
             for reason, count in self.dropped.most_common()
         ]
-        return self.columns + changed + dropped
+        return self.columns + self.notes + changed + dropped
 
 
 class UniqueIds:

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -115,14 +116,16 @@ def _row_records(
         yield where, Record(ids.claim(each_name, where), chains, labels=labels, group=group)
 
 
-def _text(row: Mapping[str, Any], column: str | None) -> str:
-    value = row.get(column) if column else None
+def _text(row: Mapping[str, Any], column: str) -> str:
+    value = row[column]
+    if type(value) is str:  # the common case
+        return value
     if value is None:
         return ""
     return value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
 
 
-def _cell(row: Mapping[str, Any], column: str | None) -> str:
+def _cell(row: Mapping[str, Any], column: str) -> str:
     """Give the trimmed text of a cell; empty where it stands for no value."""
     text = _text(row, column).strip()
     return "" if text in MISSING else text
@@ -144,8 +147,9 @@ def _chains(
         row, columns = split_joined(row, columns[0])
     present = []
     for each in columns:
-        if any(_cell(row, name) for name in each.residues):
-            present.append(each)
+        column = next((name for name in each.residues if _cell(row, name)), None)
+        if column is not None:
+            present.append((each, column))
         elif word := _text(row, each.residues[0]).strip():
             counts[f"'{word}', read as no value"] += 1
     if not present:
@@ -155,8 +159,8 @@ def _chains(
             f"{what} empty", hint="remove the row, or pass --invalid drop", reason="empty sequence"
         )
     if len(present) < len(columns):
-        _count_missing(row, table, columns, present, counts)
-    return tuple(_chain(row, each, policy, counts) for each in present)
+        _count_missing(row, table, columns, [each for each, _ in present], counts)
+    return tuple(_chain(row, each, column, policy, counts) for each, column in present)
 
 
 def _count_missing(
@@ -173,8 +177,9 @@ def _count_missing(
     counts[f"no {missing} chain, kept with the other one alone"] += 1
 
 
-def _chain(row: Mapping[str, Any], columns: ChainColumns, policy: InputPolicy, counts: Counter[str]) -> Chain:
-    column = next(name for name in columns.residues if _cell(row, name))
+def _chain(
+    row: Mapping[str, Any], columns: ChainColumns, column: str, policy: InputPolicy, counts: Counter[str]
+) -> Chain:
     if column != columns.residues[0]:
         counts[f"'{columns.residues[0]}' is empty, '{column}' read instead"] += 1
     text = _text(row, column)
@@ -199,6 +204,7 @@ def _chain(row: Mapping[str, Any], columns: ChainColumns, policy: InputPolicy, c
     )
 
 
+@cache
 def _gene_call(text: str) -> str:
     """Give the first gene of a call such as ``Homsap IGHV3-23*01 F, or IGHV3-23D*01 F``."""
     if not text:
@@ -210,10 +216,15 @@ def _gene_call(text: str) -> str:
 def _locus(text: str, v_call: str, columns: ChainColumns, counts: Counter[str]) -> str:
     """Give the locus letter that the table names, in a column of its own or by the V gene."""
     if text:
-        if match := _LOCUS.match(text.upper()):
-            return match[1]
+        if letter := _locus_letter(text):
+            return letter
         counts[
             f"column '{columns.others['locus']}' says '{text}', which is no locus such as IGH; not read"
         ] += 1
-    match = _LOCUS.match(v_call)
+    return _locus_letter(v_call)
+
+
+@cache
+def _locus_letter(text: str) -> str:
+    match = _LOCUS.match(text.upper())
     return match[1] if match else ""
