@@ -116,10 +116,11 @@ def assign_folds(
 
     Groups are placed from the largest to the smallest, equal ones in an order drawn by hash, each where
 
-    .. math:: \sum_s \frac{n_{fs}^2}{w_f N_s^2}
+    .. math:: S \frac{n_f^2}{w_f N} + \sum_s \frac{n_{fs}^2}{w_f N_s}
 
-    grows least, with :math:`n_{fs}` the records of stratum :math:`s` in fold :math:`f`, :math:`N_s` all
-    of the stratum and :math:`w_f` the fold's share. Without strata that is the emptiest fold for its share.
+    grows least, with :math:`n_f` the records of fold :math:`f`, :math:`w_f` its share, :math:`n_{fs}` those
+    of stratum :math:`s`, :math:`N` and :math:`N_s` all records and all of the stratum, and :math:`S` the
+    number of strata. Without strata that is the emptiest fold for its share.
 
     Parameters
     ----------
@@ -159,6 +160,8 @@ def assign_folds(
             hint="split by fewer or narrower keys, or into fewer folds",
         )
     counts = _counts_by_stratum(groups, strata)
+    importance = np.ones(counts.shape[1])
+    importance[0] = max(1, counts.shape[1] - 1)
     hashes = [_hash(seed, name) for name in groups.names]
     sizes = groups.sizes
     order = sorted(range(len(sizes)), key=lambda code: (-sizes[code], hashes[code]))
@@ -167,7 +170,7 @@ def assign_folds(
     fold_of_group = np.zeros(len(sizes), dtype=np.int64)
     for code in order:
         added = counts[code]
-        growth = ((2 * filled + added) * added / totals**2).sum(axis=1) / weights
+        growth = (importance * (2 * filled + added) * added / totals).sum(axis=1) / weights
         fold = int(growth.argmin())
         fold_of_group[code] = fold
         filled[fold] += added
@@ -186,13 +189,14 @@ def random_groups(names: Sequence[str]) -> Groups:
 
 
 def _counts_by_stratum(groups: Groups, strata: Sequence[str] | None) -> np.ndarray:
-    """Give records by group and stratum, float64."""
-    stratum = np.zeros(len(groups.codes), dtype=np.int64)
-    if strata is not None:
-        stratum = np.unique(np.asarray(strata, dtype=np.str_), return_inverse=True)[1].reshape(-1)
-    counts = np.zeros((len(groups.names), int(stratum.max(initial=0)) + 1))
-    np.add.at(counts, (groups.codes, stratum), 1)
-    return counts
+    """Give records by group: all of them, then those of each stratum; float64."""
+    sizes = groups.sizes.astype(np.float64)[:, None]
+    if strata is None:
+        return sizes
+    names, stratum = np.unique(np.asarray(strata, dtype=np.str_), return_inverse=True)
+    counts = np.zeros((len(groups.names), len(names)))
+    np.add.at(counts, (groups.codes, stratum.reshape(-1)), 1)
+    return np.concatenate([sizes, counts], axis=1)
 
 
 def _hash(seed: int, text: str) -> int:

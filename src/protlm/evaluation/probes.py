@@ -15,6 +15,8 @@ from protlm.errors import DataError
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Inverse strengths C of the L2 penalty that are tried, from strong to weak."""
 _MAX_ITERATIONS = 500
+_WIDEST_FOR_NEWTON = 1024
+"""Features up to which Newton steps are used: few, exact, but each costs rows × features²."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,8 @@ def _path(features: np.ndarray, labels: np.ndarray, strengths: Sequence[float], 
         )
     scaler = StandardScaler().fit(features)
     scaled = scaler.transform(features)
-    model = LogisticRegression(max_iter=_MAX_ITERATIONS, warm_start=True)
+    solver = "newton-cholesky" if scaled.shape[1] <= _WIDEST_FOR_NEWTON else "lbfgs"
+    model = LogisticRegression(solver=solver, max_iter=_MAX_ITERATIONS, warm_start=True)
     coefficients, intercepts, unconverged = [], [], 0
     for strength in strengths:
         model.set_params(C=strength)

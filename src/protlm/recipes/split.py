@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 
 from protlm.data.clonotypes import chain_keys, clonotype_keys
 from protlm.data.corpus import Corpus, names_corpus
@@ -212,7 +213,8 @@ def _table(
 def _write(table: pl.DataFrame, out: Path, manifest: dict[str, Any]) -> None:
     part = out.with_name(out.name + ".part")
     if out.suffix == ".parquet":
-        table.write_parquet(part, metadata={"protlm": json.dumps(manifest)})
+        noted = table.to_arrow().replace_schema_metadata({b"protlm": json.dumps(manifest).encode()})
+        pq.write_table(noted, part)
     else:
         table.write_csv(part, separator="\t" if out.suffix == ".tsv" else ",")
         beside = out.with_name(out.name + ".meta.json")

@@ -42,8 +42,9 @@ def test_every_chain_is_as_often_native_as_shuffled_in_each_fold_and_organism(po
     try:
         shuffle = shuffle_pairs(records, folds, within=organisms, negatives=negatives, seed=seed)
     except DataError as error:
-        assert "can be shuffled" in str(error)
-        return
+        if "can be shuffled" in str(error):
+            return
+        raise
     kept = np.flatnonzero(shuffle.partners >= 0)
     partners = shuffle.partners[kept]
     assert sorted(partners) == sorted(kept)  # a permutation of those that are kept

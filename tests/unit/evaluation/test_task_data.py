@@ -148,7 +148,7 @@ def test_one_class_alone_is_refused(tmp_path, frame):
 
 
 def test_missing_files_say_where_the_copy_is_from(tmp_path, frame):
-    with pytest.raises(DataError, match="sets/own.tsv") as caught:
+    with pytest.raises(DataError, match=r"sets/own\.tsv") as caught:
         find_files(card(), [str(tmp_path)])
     assert "made here" in caught.value.hint
     file = tmp_path / "elsewhere.tsv"
