@@ -126,8 +126,8 @@ def prepare(
     germline: Annotated[
         list[str] | None,
         typer.Option(
-            help="germline genes to compare with: auto (human, where the chains look it), human, none, or FASTA "
-            "files of V, D and J genes; with commas, or repeated",
+            help="germline genes to compare with: auto (human, where the chains look it), human, none, or "
+            "FASTA files of V, D and J genes; with commas, or repeated",
             rich_help_panel=_NUMBERING,
         ),
     ] = None,

@@ -52,8 +52,8 @@ MIN_IDENTITY = 0.5
 
 SAME_SPECIES = 0.73
 """Median identity of V from which on chains are taken to be of the set's species. Against human genes it is
-0.67 (heavy), 0.71 (kappa) and 0.63 (lambda) for 1,105 mouse chains of SAbDab, 0.89 to 0.93 for 2,448 human ones,
-and 0.76 (heavy) for antibodies against HIV, the most mutated that there are."""
+0.67 (heavy), 0.71 (kappa) and 0.63 (lambda) for 1,105 mouse chains of SAbDab, 0.89 to 0.93 for 2,448 human
+ones, and 0.76 (heavy) for antibodies against HIV, the most mutated that there are."""
 
 _BYTES = np.zeros(256, dtype=np.uint8)
 _BYTES[: len(STANDARD)] = np.frombuffer(STANDARD.encode(), dtype=np.uint8)
@@ -71,8 +71,8 @@ def assign_germline(
 ) -> Iterator[Record]:
     """Stream records whose numbered chains have germline genes and the tracks that follow from them.
 
-    V and J gene: the allele that `v_call` and `j_call` name, if the set has it; the nearest allele of the gene
-    that they name; else the nearest one of the chain's locus, see `nearest_v` and `nearest_j`. A chain
+    V and J gene: the allele that `v_call` and `j_call` name, if the set has it; the nearest allele of the
+    gene that they name; else the nearest one of the chain's locus, see `nearest_v` and `nearest_j`. A chain
     without a call gets the name found. Then, for residues of the variable domain,
 
     `segment`
@@ -94,7 +94,7 @@ def assign_germline(
         From `open_germline`.
     min_identity
         In [0, 1]; below it a chain gets no gene and no tracks. It does not tell species apart: mouse chains
-        have 0.55 to 0.8 with their nearest human V gene, broadly neutralising human ones against HIV 0.5 to 0.9.
+        have 0.55 to 0.8 with their nearest human V gene, human ones against HIV 0.4 to 0.95.
     min_median
         In [0, 1]; where the median identity of V over the first `CHUNK` records is below it, all records pass
         as they are. `SAME_SPECIES` tells chains of the set's species from others, if most are.
@@ -155,10 +155,10 @@ def num_mutations(chain: Chain) -> int | None:
     >>> num_mutations(Chain("EVQL", tracks=tracks)), num_mutations(Chain("EVQL"))
     (1, None)
     """
-    mutated, segment, region = (chain.tracks.get(name) for name in ("mutated", "segment", "region"))
-    if mutated is None or (segment is None and region is None):
+    mutated, tracks = chain.tracks.get("mutated"), chain.tracks
+    if mutated is None or not ("segment" in tracks or "region" in tracks):
         return None
-    in_v = segment == Segment.V if segment is not None else np.isin(region, _V_REGIONS)
+    in_v = tracks["segment"] == Segment.V if "segment" in tracks else np.isin(tracks["region"], _V_REGIONS)
     if not (mutated[in_v] != Mutated.NONE).any():
         return None
     return int((mutated[in_v] == Mutated.MUTATED).sum())

@@ -87,10 +87,10 @@ class GermlineReport:
         if self.is_off and not self.num_probed:
             return []  # no immune receptors, as numbering said already
         if self.is_off:
+            found = f"the first {self.num_probed:,} chains have {self.probed_median:.0%} of V (median)"
+            remedy = "protlm prepare --germline takes FASTA files of its genes, or human all the same"
             return [
-                f"germline genes left out: the first {self.num_probed:,} chains have {self.probed_median:.0%} of the "
-                "residues of V (median) in common with the nearest human gene, as those of another species do; "
-                "protlm prepare --germline takes FASTA files of its genes, or human to compare all the same"
+                f"germline genes left out: {found} in common with human genes, like another species; {remedy}"
             ]
         if not self.num_compared:
             return []

@@ -137,8 +137,8 @@ def best_d(
     Its score :math:`S` is the sum of `log_odds`. With :math:`m` residues in all distinct reading frames and
     :math:`l` residues between V and J, at most :math:`m\,l\,e^{-S}` places as good are expected by chance
     (Karlin & Altschul 1990, whose :math:`\lambda` is 1 for log-odds and whose :math:`K` is below 1). The
-    match counts if that is at most `MAX_D_CHANCE` and at least `MIN_D_MATCHES` residues agree. So 3 residues are
-    enough only in a short junction or where the call names the D gene, 4 or 5 are mostly enough.
+    match counts if that is at most `MAX_D_CHANCE` and at least `MIN_D_MATCHES` residues agree. So 3 residues
+    are enough only in a short junction or where the call names the D gene, 4 or 5 are mostly enough.
 
     Parameters
     ----------
