@@ -13,6 +13,9 @@ from scipy.stats import binomtest
 from protlm.data.collate import collate
 from protlm.data.corpus import Corpus, names_corpus
 from protlm.data.flat import flatten_records
+from protlm.data.germline_assignment import assign_germline
+from protlm.data.germline_report import GermlineReport
+from protlm.data.germline_set import open_germline
 from protlm.data.layout import FILE_NAME, TokenLayout
 from protlm.data.numbering import NumberingReport, number_records
 from protlm.data.readers import InputPolicy, ReadReport, iterate_records
@@ -121,11 +124,12 @@ def _records_of(source: str, count: int, say: Say) -> list[Record]:
         corpus = Corpus(source)
         rows = np.sort(np.argsort(corpus.keys, kind="stable")[:count])
         return [corpus.record(int(row)) for row in rows]
-    reading, numbering = ReadReport(), NumberingReport()
+    reading, numbering, germline = ReadReport(), NumberingReport(), GermlineReport()
     policy = InputPolicy(invalid="drop", gaps="remove", duplicate_ids="rename")
     found = islice(iterate_records(source, policy=policy, report=reading), count)
-    records = list(number_records(found, report=numbering))
-    for line in [*reading.lines(), *numbering.lines()]:
+    numbered = number_records(found, report=numbering)
+    records = list(assign_germline(numbered, open_germline(), report=germline))
+    for line in [*reading.lines(), *numbering.lines(), *germline.lines()]:
         say(f"{Path(source).name}, first {count:,} records: {line}")
     return records
 

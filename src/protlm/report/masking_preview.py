@@ -220,8 +220,8 @@ def _notes(preview: MaskingPreview) -> Iterator[Text]:
     if not outside.is_empty():
         expected = 0.05 * len(rates)
         yield Text(
-            f"* asked is outside the interval in {len(outside)} of {len(rates)} rows; by chance that is "
-            f"expected in about {expected:.1f}."
+            f"* asked is outside the interval in {len(outside)} of {len(rates)} rows, which share residues; "
+            f"by chance that is expected in about {expected:.1f}."
         )
     if preview.are_joint:
         yield Text("Residues of a span are selected together; the intervals take a record as one draw.")

@@ -181,17 +181,18 @@ class Sources:
         -------
         polars.DataFrame or None
             ``source, asked_share, records, tokens, record_share, token_share, epochs``; `asked_share` is
-            the mean chance of a record over the steps.
+            the mean chance over the records that were drawn, of which steps have more while they are short.
         """
         if self.mixture is None:
             return None
         records = self.mixture.num_records[:num_steps].sum(axis=0)
         tokens = self.mixture.num_tokens[:num_steps].sum(axis=0)
-        chances = np.mean([self.mixture.chances(step) for step in range(num_steps)], axis=0)
+        chances = np.array([self.mixture.chances(step) for step in range(num_steps)])
+        drawn = self.mixture.num_records[:num_steps].sum(axis=1)
         return pl.DataFrame(
             {
                 "source": [each.name for each in self.sources],
-                "asked_share": chances,
+                "asked_share": drawn @ chances / drawn.sum(),
                 "records": records,
                 "tokens": tokens,
                 "record_share": records / records.sum(),
