@@ -13,8 +13,8 @@ from pathlib import Path
 import immunum
 import immunum.polars
 import polars as pl
-from measuring import SHARED, in_turns, keep, ratio
 
+from measuring import SHARED, in_turns, keep, ratio
 from protlm.data.readers import InputPolicy, read_records
 from protlm.data.simulate import simulate_repertoire
 from protlm.recipes.prepare import prepare

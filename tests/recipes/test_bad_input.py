@@ -872,6 +872,64 @@ ROWS = {
         *("x.csv", HEAVY_ONLY, "no light chain, kept with the other one alone"),
         None,
     ),
+    "which kind of table it is": (
+        *("x.tsv", f"Therapeutic\tHC\tLC\na\t{VH}\t{VL}\n", "layout: "),
+        None,
+    ),
+    "nucleotides where residues are wanted (an AIRR table with `sequence` and no `sequence_aa`)": (
+        *("x.tsv", "sequence_id\tsequence\trev_comp\tv_call\na\tGAG\tF\t\n", "without residues"),
+        "--sequence sequence",
+    ),
+    "an AIRR row without `sequence_aa`": (
+        *("x.tsv", f"v_call\tlocus\tsequence_aa\tvdj_aa\n\tIGH\t\t{VH}\n", "read instead"),
+        None,
+    ),
+    "a row whose `productive` says no": (
+        *("x.csv", f"v_call,sequence_aa,productive\n,{VH},T\n,{VH},F\n", "not productive"),
+        "--unproductive keep",
+    ),
+    "a locus that is none, such as `IGX`": (
+        *("x.csv", f"v_call,sequence_aa,locus\n,{VH},IGX\n", "which is no locus such as IGH"),
+        None,
+    ),
+    "a second variable domain pair in a row (Thera-SAbDab)": (
+        "x.csv",
+        f"Therapeutic,HC,LC,HeavySequence(ifbispec),LightSequence(ifbispec)\na,{VH},{VL},{VH},{VL}\n",
+        *("second variable domain pair", "--bispecific both"),
+    ),
+    "a first line of JSON (OAS)": (
+        *("x.csv", f'{{"Run": \nsequence_alignment_aa,Redundancy\n{VH},1\n', "is no JSON", None),
+    ),
+    "regions that are no part of the sequence, have another length, other labels or another order, "
+    "or contradict each other": (
+        *("x.csv", f"sequence,cdr3\n{VH},WWWWW\n", "left out, to be numbered instead"),
+        None,
+    ),
+    "`germline_alignment_aa` that does not align with the sequence letter by letter, or agrees in fewer "
+    "than half of its letters": (
+        *("x.csv", f"sequence,germline_alignment_aa\n{VH},EVQ\n", "does not align with the sequence"),
+        None,
+    ),
+    "one column with both chains and marks between them (`EVQ…<cls><cls>DIQ…`)": (
+        *("x.csv", f"text,cdr_mask\n{VH}<cls>{VL},01\n{VH}<cls>{VL},\n", "marks between chains"),
+        "--invalid drop",
+    ),
+    "names that look like that, without the option": (
+        *("x.fasta", f">a_H\n{VH}\n>a_L\n{VL}\n", "names look like those of pairs"),
+        "--paired-ids",
+    ),
+    "a chain that is not what its column says": (
+        *("x.csv", f"heavy,light\n{VH},{VH}\n", "not as expected"),
+        None,
+    ),
+    "regions of columns that the numbering contradicts": (
+        *("x.csv", f"sequence,cdr3\n{VH},RWGGDGFYAMDY\n", "the numbering differs"),
+        "--regions immunum",
+    ),
+    "two variable domains in one chain, as in an scFv": (
+        *("x.fasta", f">a\n{VH}GGGGSGGGGSGGGGS{VL}\n", "more than one variable domain"),
+        "--two-domains split",
+    ),
     "no variable domain among the first 200 records": ("x.fasta", ">a\nMKT\n", "numbering left out", None),
     "heavy and light columns swapped": ("x.csv", f"heavy,light\n{VL},{VH}\n", "the wrong way round", None),
 }
@@ -893,7 +951,7 @@ def test_a_row_of_the_page_is_what_happens(write, tmp_path, row):
     assert answer.status == (1 if "invalid" in what or "error" in what else 0)
     if option is not None:
         assert option in remedy
-        assert protlm("prepare", path, "--out", out, *option.split()).status == 0
+        assert protlm("prepare", path, "--out", out, "--force", *option.split()).status == 0
 
 
 def test_each_row_of_the_page_has_three_cells_and_each_option_on_it_exists():
