@@ -2,11 +2,9 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import polars as pl
 
-from protlm.evaluation.slices import REGION_NAMES, correct
-from protlm.statistics.bootstrap import bootstrap_mean
+from protlm.evaluation.slices import REGION_NAMES, Slices, correct, summarise_slices
 from protlm.statistics.paired import paired_t_test
 
 _KEYS = ("model", "id", "group", "chain", "region")
@@ -71,16 +69,17 @@ def summarise_sequences(values: pl.DataFrame) -> pl.DataFrame:
     -----
     A sequence that lacks a region is left out of that region's line. The paper leaves it out altogether.
     """
-    rows = []
-    for facts, part in _lines(values):
-        for (model,), own in part.group_by("model", maintain_order=True):
-            row = {"model": model, **facts, "n_records": len(own), "n_groups": own["group"].n_unique()}
-            for name in _VALUES:
-                each = bootstrap_mean(own[name].to_numpy(), clusters=own["group"].to_numpy())
-                row |= {name: each.value, f"{name}_low": each.low, f"{name}_high": each.high}
-                row[f"{name}_median"] = float(np.median(own[name].to_numpy()))
-            rows.append(row)
-    return pl.DataFrame(rows)
+    slices = _slices(values)
+    summary = summarise_slices(values.with_columns(n=pl.lit(1.0)), slices, {name: name for name in _VALUES})
+    medians = [
+        values.filter(wanted)
+        .group_by("model")
+        .agg(pl.col(name).median().alias(f"{name}_median") for name in _VALUES)
+        .with_columns(pl.lit(value).alias(name) for name, value in facts.items())
+        for facts, wanted in slices
+    ]
+    keys = ["model", "chain", "region", "antibodies"]
+    return summary.drop("n_residues").join(pl.concat(medians), on=keys, how="left", maintain_order="left")
 
 
 def compare_sequences(values: pl.DataFrame, pairs: Sequence[tuple[str, str]]) -> pl.DataFrame:
@@ -108,7 +107,10 @@ def compare_sequences(values: pl.DataFrame, pairs: Sequence[tuple[str, str]]) ->
     where clonotypes have several sequences. `protlm.evaluation.regions.compare` does not assume it.
     """
     rows = []
-    for facts, part in _lines(values):
+    for facts, wanted in _slices(values):
+        part = values.filter(wanted)
+        if part.is_empty():
+            continue
         for first, second in pairs:
             one, two = (part.filter(pl.col("model") == name).sort("id") for name in (first, second))
             assert one["id"].equals(two["id"]), "models were evaluated on different records"
@@ -132,20 +134,21 @@ def compare_sequences(values: pl.DataFrame, pairs: Sequence[tuple[str, str]]) ->
     return lines if lines.is_empty() else correct(lines, ["first", "second", "antibodies", "metric"])
 
 
-def _lines(values: pl.DataFrame) -> list[tuple[dict[str, str], pl.DataFrame]]:
+def _slices(values: pl.DataFrame) -> Slices:
     kinds = [("all", pl.lit(True))]
     kinds += [
         (status, pl.col("antibody") == status)
         for status in ("germline", "mutated")
         if (values["antibody"] == status).any()
     ]
-    lines = [
+    present = set(values.select("chain", "region").unique().iter_rows())
+    return [
         (
             {"chain": chain, "region": region, "antibodies": kind},
-            values.filter((pl.col("chain") == chain) & (pl.col("region") == region) & of_kind),
+            (pl.col("chain") == chain) & (pl.col("region") == region) & of_kind,
         )
         for kind, of_kind in kinds
         for chain in values["chain"].unique(maintain_order=True)
         for region in REGION_NAMES
+        if (chain, region) in present
     ]
-    return [(facts, part) for facts, part in lines if not part.is_empty()]
