@@ -1,6 +1,6 @@
 """How much of some records a corpus holds already."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import polars as pl
@@ -9,13 +9,13 @@ from protlm.data.corpus import Corpus
 from protlm.types.record import Record
 
 
-def overlap(records: Sequence[Record], *corpora: Corpus) -> dict[str, int]:
+def overlap(records: Iterable[Record], *corpora: Corpus) -> dict[str, int]:
     """Count the distinct chains and groups of some records that a corpus, or one of several, holds too.
 
     Parameters
     ----------
     records
-        What a model is judged on.
+        What a model is judged on; gone through once, so they need not be held.
     *corpora
         What it was trained on; their chains are never held as Python objects.
 
@@ -24,8 +24,11 @@ def overlap(records: Sequence[Record], *corpora: Corpus) -> dict[str, int]:
     dict
         ``shared_chains, chains, shared_groups, groups``; identical chains and equal groups only.
     """
-    chains = sorted({chain.residues for record in records for chain in record.chains})
-    groups = sorted({record.group for record in records if record.group})
+    distinct: tuple[set[str], set[str]] = (set(), set())
+    for record in records:
+        distinct[0].update(chain.residues for chain in record.chains)
+        distinct[1].update([record.group] if record.group else [])
+    chains, groups = map(sorted, distinct)
     known_chains, known_groups = np.zeros(len(chains), dtype=bool), np.zeros(len(groups), dtype=bool)
     for corpus in corpora:
         used = np.unique(corpus.chain_rows(np.arange(len(corpus))))

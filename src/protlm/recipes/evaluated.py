@@ -237,14 +237,12 @@ def say_leakage(name: str, records: Sequence[Record], say: Say) -> dict[str, Any
     manifest = run.read_json("data_manifest.json")
     facts: dict[str, Any] = {}
     for part, purpose in (("train", "training"), ("eval", "evaluation")):
-        facts_of_part = manifest.get(part) or {}
-        corpora = [_corpus_of(run, each) for each in facts_of_part.get("sources", [facts_of_part])]
-        known = [corpus for corpus in corpora if corpus is not None]
-        if len(known) < len(corpora):
+        corpora = corpora_of(run, part)
+        if not corpora:
             if manifest.get(part):
                 say(f"leakage, {name}: its {purpose} data are not where they were, or have changed")
             continue
-        counts = overlap(records, *known)
+        counts = overlap(records, *corpora)
         if part == "train":
             facts |= counts
         else:
@@ -260,6 +258,27 @@ def _groups(counts: dict[str, int]) -> str:
     if not counts["groups"]:
         return "an unknown number of groups (the input has none)"
     return f"{counts['shared_groups']:,} of {counts['groups']:,} groups"
+
+
+def corpora_of(run: Run, part: str) -> list[Corpus]:
+    """Open the corpora that a Run was trained or evaluated on.
+
+    Parameters
+    ----------
+    run
+        Of pretrain.
+    part
+        ``train`` or ``eval``.
+
+    Returns
+    -------
+    list of Corpus
+        Empty where one of them is not where it was, or has changed.
+    """
+    facts = run.read_json("data_manifest.json").get(part) or {}
+    corpora = [_corpus_of(run, each) for each in facts.get("sources", [facts])]
+    known = [corpus for corpus in corpora if corpus is not None]
+    return known if len(known) == len(corpora) else []
 
 
 def _corpus_of(run: Run, facts: dict[str, Any] | None) -> Corpus | None:

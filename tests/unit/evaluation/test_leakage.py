@@ -28,3 +28,13 @@ def test_a_subset_counts_only_its_own_records(tmp_path):
     judged = [Record("e", (Chain("GGG"),))]
     assert overlap(judged, Corpus(f"{tmp_path / 'c'}:train"))["shared_chains"] == 0
     assert overlap(judged, Corpus(f"{tmp_path / 'c'}:holdout"))["shared_chains"] == 1
+
+
+def test_several_corpora_count_together(tmp_path):
+    one = write_corpus(tmp_path / "one", [Record("a", (Chain("MKT"),), group="g1")])
+    two = write_corpus(tmp_path / "two", [Record("b", (Chain("GGG"),), group="g2")])
+    judged = (
+        Record(name, (Chain(text),), group=group)
+        for name, text, group in (("e", "GGG", "g1"), ("f", "MKT", "g3"))
+    )
+    assert overlap(judged, one, two) == {"shared_chains": 2, "chains": 2, "shared_groups": 1, "groups": 2}
