@@ -53,6 +53,8 @@ class DataSource(BaseConfig):
     source: str | None = None
     """Column that says where a row is from, such as its publication; the file itself if not given."""
     filters: tuple[Filter, ...] = ()
+    human: Filter | None = None
+    """Which rows are compared with human germline genes; all, if not given, where most look human."""
     licence: str
     citation: str
     origin: str

@@ -9,6 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from protlm.data.clonotypes import cdr3_of, chain_keys, clonotype_keys, main_chain
+from protlm.data.germline_assignment import SAME_SPECIES, assign_germline
+from protlm.data.germline_report import GermlineReport
+from protlm.data.germline_set import open_germline
 from protlm.data.numbering import NumberingReport, number_records
 from protlm.data.pairs import distinct_pairs, heavy_and_light, shuffle_pairs, shuffled_records
 from protlm.data.readers import ColumnNames, InputPolicy, ReadReport, check_file, iterate_records
@@ -174,13 +177,14 @@ def _read(
             continue
         calls = zip(chains, ("heavy", "light"), strict=True)
         chains = tuple(_with_genes(chain, kind, record, source) for chain, kind in calls)
-        if card.crop:
-            chains = tuple(cut for chain in chains if (cut := crop(chain, *card.crop)) is not None)
-        if len(chains) < 2:
-            counts[f"{source.name}: a chain does not reach from IMGT {card.crop[0]} to {card.crop[1]}"] += 1  # type: ignore[index]
+        if card.crop and any(crop(chain, *card.crop) is None for chain in chains):
+            counts[f"{source.name}: a chain does not reach from IMGT {card.crop[0]} to {card.crop[1]}"] += 1
             continue
         name = record.id if len(card.data) == 1 else f"{source.name}:{record.id}"
         kept.append(replace(record, id=name, chains=chains, labels={**record.labels, _DATASET: source.name}))
+    kept = _with_germline(kept, source, lines)
+    if card.crop:
+        kept = [_cropped(record, card.crop) for record in kept]
     lines.append(f"{source.name}: {reading.num_read:,} rows read, {len(kept):,} clean pairs")
     lines += [f"{source.name}: {line}" for line in numbering.lines() if "numbered by" not in line]
     return kept
@@ -189,6 +193,7 @@ def _read(
 def _labels(card: TaskCard, source: DataSource) -> tuple[str, ...]:
     """List the columns of a file that anything asks for, each once."""
     names = [each.column for each in source.filters] + list(source.genes.values())
+    names += [source.human.column] if source.human else []
     names += [source.source] if source.source else []
     own = {*card.target.without} if isinstance(card.target, BySource) else set()
     if source.name not in own:
@@ -222,6 +227,32 @@ def _with_genes(chain: Chain, kind: str, record: Record, source: DataSource) -> 
             match = _GENE.search(_text(record, column))
             found[f"{segment}_call"] = match[0] if match else ""
     return replace(chain, **found)
+
+
+def _with_germline(records: list[Record], source: DataSource, lines: list[str]) -> list[Record]:
+    """Assign human germline genes, so that mutations can be counted; rows of other species pass."""
+    report = GermlineReport()
+    is_human = [
+        source.human is None
+        or (re.search(source.human.matches, _text(record, source.human.column)) is not None)
+        != source.human.negate
+        for record in records
+    ]
+    human = [record for record, chosen in zip(records, is_human, strict=True) if chosen]
+    made = iter(assign_germline(human, open_germline(), min_median=SAME_SPECIES, report=report))
+    kept = [next(made) if chosen else record for record, chosen in zip(records, is_human, strict=True)]
+    if human:
+        if report.is_off:
+            outcome = "most do not look human, so nothing is assigned"
+        else:
+            outcome = f"median identity of V {report.median_identity:.2f}"
+        lines.append(f"{source.name}: {len(human):,} pairs compared with human germline genes: {outcome}")
+    return kept
+
+
+def _cropped(record: Record, ends: tuple[int, int]) -> Record:
+    chains = (crop(chain, *ends) for chain in record.chains)
+    return replace(record, chains=tuple(chain for chain in chains if chain is not None))
 
 
 def crop(chain: Chain, first: int, last: int) -> Chain | None:

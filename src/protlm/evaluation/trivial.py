@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from protlm.data.clonotypes import gene_family
+from protlm.data.germline_assignment import num_mutations
 from protlm.data.numbering import gene_of
 from protlm.types.record import Chain, Record
-from protlm.types.regions import Mutated, Segment
 
 END_RESIDUES = 3
 """Residues at each end of a chain that the baseline of ends looks at."""
@@ -97,37 +97,30 @@ def end_features(records: Sequence[Record], sources: Sequence[str] | None = None
 
 
 def mutation_features(records: Sequence[Record]) -> np.ndarray | None:
-    """Give by chain how many residues of the V segment differ from germline, and how the chains compare.
+    """Give by chain how many residues of V differ from germline, and how the chains compare.
 
     Parameters
     ----------
     records
-        With the track ``mutated``, of one or two chains.
+        Of one or two chains each.
 
     Returns
     -------
     numpy.ndarray or None
-        Per chain its count and whether it is 0; for pairs also the difference of the counts and whether
-        only one of the two is unmutated. `None` where a chain has no such track.
+        Per chain its count, whether it is 0, and whether it is not known (then the count is 0 too); for pairs
+        also the difference of the counts and whether only one of the two is unmutated. `None` where no
+        chain has the track ``mutated``.
     """
-    chains = [chain for record in records for chain in record.chains]
-    if not all("mutated" in chain.tracks for chain in chains):
+    given = [[num_mutations(chain) for chain in record.chains] for record in records]
+    if all(count is None for own in given for count in own):
         return None
-    counts = np.array(
-        [[_mutations(chain) for chain in record.chains] for record in records], dtype=np.float32
-    )
-    tables = [counts, (counts == 0).astype(np.float32)]
+    counts = np.array([[count or 0 for count in own] for own in given], dtype=np.float32)
+    missing = np.array([[count is None for count in own] for own in given], dtype=np.float32)
+    tables = [counts, ((counts == 0) & (missing == 0)).astype(np.float32), missing]
     if counts.shape[1] == 2:
         tables.append(np.abs(counts[:, :1] - counts[:, 1:]))
         tables.append(((counts[:, :1] == 0) != (counts[:, 1:] == 0)).astype(np.float32))
     return np.concatenate(tables, axis=1)
-
-
-def _mutations(chain: Chain) -> int:
-    mutated = chain.tracks["mutated"] == Mutated.MUTATED
-    if "segment" in chain.tracks:
-        mutated &= chain.tracks["segment"] == Segment.V
-    return int(mutated.sum())
 
 
 def _letter(chain: Chain, place: int) -> str:

@@ -1,14 +1,16 @@
 """Results of a task as plain text for the terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
 from protlm.report.tables import format_table
 
-SHOWN = ("auroc", "auprc", "accuracy", "f1", "mcc")
-"""Metrics with a column in the terminal; precision and recall are in the table ``metrics``."""
+RANKING = ("auroc", "auprc", "mcc")
+"""Metrics of the first table, with intervals."""
+CALLING = ("accuracy", "precision", "recall", "f1")
+"""Metrics of the second one, which depend on the threshold and the share of the classes."""
 NAMES = {
     "accuracy": "accuracy",
     "precision": "precision",
@@ -35,19 +37,15 @@ def task_lines(
         The verdict by split.
     """
     lines = [f"{card['title']} ('{card['name']}', version {card['version']})", ""]
-    shown = [metric for metric in SHOWN if metric in set(metrics["metric"])]
     for (split,), part in metrics.group_by("split", maintain_order=True):
         first = part.row(0, named=True)
         lines.append(
             f"split '{split}': {first['n']:,} rows, {first['n_groups']:,} groups, {first['n_seeds']} seeds "
             "[95 % interval over groups]"
         )
-        rows = []
-        for (method, kind), own in part.group_by("method", "kind", maintain_order=True):
-            values = {row["metric"]: row for row in own.iter_rows(named=True)}
-            name = str(method) if kind == "model" else f"({method})"
-            rows.append([name, *(_with_interval(values.get(metric)) for metric in shown)])
-        lines += [*format_table(["model (baseline)", *(NAMES[metric] for metric in shown)], rows), ""]
+        lines += [*_table(part, RANKING, with_interval), ""]
+        lines.append("mean ± standard error over folds, as papers have it")
+        lines += [*_table(part, CALLING, mean_over_folds), ""]
         if compared := _difference_lines(differences.filter(pl.col("split") == split)):
             lines += [*compared, ""]
         lines += [*verdict_lines(confounded.get(str(split))), ""]
@@ -96,7 +94,11 @@ def _difference_lines(differences: pl.DataFrame) -> list[str]:
 
 
 def _published_lines(card: Mapping[str, Any]) -> list[str]:
-    shown = [metric for metric in SHOWN if any(metric in each["metrics"] for each in card["published"])]
+    shown = [
+        metric
+        for metric in (*RANKING, "accuracy")
+        if any(metric in each["metrics"] for each in card["published"])
+    ]
     rows = [
         [each["model"], each["data"], *(_number(each["metrics"].get(metric)) for metric in shown)]
         for each in card["published"]
@@ -112,7 +114,37 @@ def _number(value: float | None) -> str:
     return "–" if value is None or value != value else f"{value:.3f}"
 
 
-def _with_interval(row: Mapping[str, Any] | None) -> str:
+def _table(part: pl.DataFrame, metrics: Sequence[str], write: Callable[[Any], str]) -> list[str]:
+    shown = [metric for metric in metrics if metric in set(part["metric"])]
+    rows = []
+    for (method, kind), own in part.group_by("method", "kind", maintain_order=True):
+        values = {row["metric"]: row for row in own.iter_rows(named=True)}
+        name = str(method) if kind == "model" else f"({method})"
+        rows.append([name, *(write(values.get(metric)) for metric in shown)])
+    return format_table(["model (baseline)", *(NAMES[metric] for metric in shown)], rows)
+
+
+def mean_over_folds(row: Mapping[str, Any] | None) -> str:
+    """Write the mean over folds and its standard error.
+
+    Parameters
+    ----------
+    row
+        Of the table ``metrics``; `None` where there is none.
+    """
+    if row is None or row["fold_mean"] is None or row["fold_mean"] != row["fold_mean"]:
+        return "–"
+    return f"{row['fold_mean']:.3f} ± {row['fold_sem']:.3f}"
+
+
+def with_interval(row: Mapping[str, Any] | None) -> str:
+    """Write a value with its interval.
+
+    Parameters
+    ----------
+    row
+        Of the table ``metrics``; `None` where there is none.
+    """
     if row is None or row["value"] is None or row["value"] != row["value"]:
         return "–"
     return f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"

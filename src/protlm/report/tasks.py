@@ -1,6 +1,6 @@
 """Section on a task: models beside baselines, the verdict, differences, and published numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -8,7 +8,7 @@ import polars as pl
 from protlm.report.blocks import Block, Cell, Figure, Paragraph, Section, Table
 from protlm.report.figures.tasks import COLUMNS, task_scores
 from protlm.report.sources import RunSource, read_table
-from protlm.report.task_lines import NAMES, verdict_lines
+from protlm.report.task_lines import CALLING, NAMES, RANKING, mean_over_folds, verdict_lines, with_interval
 
 _DIFFERENCES = ("split", "first", "second", "metric", "difference", "low", "high", "n", "n_groups")
 
@@ -43,7 +43,7 @@ def task_section(source: RunSource, colours: Mapping[str, str]) -> Section | Non
         ),
         Figure(task_scores(metrics, colours).figure(), f"Metrics of models and baselines on {card['name']}"),
         *_shortfalls(metrics),
-        *(_metric_table(str(split), part) for (split,), part in _by_split(metrics)),
+        *(table for (split,), part in _by_split(metrics) for table in _metric_tables(str(split), part)),
     ]
     differences = read_table(source.run, "differences", _DIFFERENCES)
     if differences is not None:
@@ -83,23 +83,48 @@ def _shortfalls(metrics: pl.DataFrame) -> list[Block]:
     return blocks
 
 
-def _metric_table(split: str, part: pl.DataFrame) -> Table:
-    shown = part["metric"].unique(maintain_order=True).to_list()
+def _metric_tables(split: str, part: pl.DataFrame) -> list[Table]:
     first = part.row(0, named=True)
+    rows = f"{first['n']:,} rows, {first['n_groups']:,} groups, {first['n_seeds']} seeds"
+    return [
+        _metric_table(part, RANKING, with_interval, f"Split '{split}': {rows} [95 % interval]."),
+        _metric_table(
+            part,
+            CALLING,
+            with_interval,
+            f"Split '{split}' [95 % interval]; positive is called at a probability of 0.5 or more.",
+        ),
+        _metric_table(
+            part,
+            tuple(NAMES),
+            mean_over_folds,
+            f"Split '{split}': mean ± standard error over folds, as papers have it (too small, as folds "
+            "share training rows).",
+            is_folded=True,
+        ),
+    ]
+
+
+def _metric_table(
+    part: pl.DataFrame,
+    metrics: Sequence[str],
+    write: Callable[[Any], str],
+    caption: str,
+    *,
+    is_folded: bool = False,
+) -> Table:
+    shown = [metric for metric in metrics if metric in set(part["metric"])]
     rows = []
     for (method, kind), own in part.group_by("method", "kind", maintain_order=True):
         by_metric = {row["metric"]: row for row in own.iter_rows(named=True)}
         name = str(method) if kind == "model" else f"{method} (baseline)"
-        rows.append([Cell(name), *(Cell(_interval(by_metric.get(metric))) for metric in shown)])
-    caption = (
-        f"Split '{split}': {first['n']:,} rows, {first['n_groups']:,} groups, {first['n_seeds']} seeds "
-        "[95 % interval]; the positive class is 1, called at a probability of 0.5 or more."
-    )
-    return Table(caption, ["method", *(NAMES[metric] for metric in shown)], rows)
+        rows.append([Cell(name), *(Cell(write(by_metric.get(metric))) for metric in shown)])
+    return Table(caption, ["method", *(NAMES[metric] for metric in shown)], rows, is_folded=is_folded)
 
 
 def _difference_table(differences: pl.DataFrame) -> Table:
-    shown = differences["metric"].unique(maintain_order=True).to_list()
+    found = set(differences["metric"])
+    shown = [metric for metric in (*RANKING, "accuracy", "f1") if metric in found]
     rows = []
     for (split, first, second), own in differences.group_by("split", "first", "second", maintain_order=True):
         by_metric = {row["metric"]: row for row in own.iter_rows(named=True)}
@@ -138,12 +163,6 @@ def _published(card: Mapping[str, Any]) -> list[Table]:
     references = "; ".join(sorted({each["reference"] for each in card["published"]}))
     caption = f"Published, on other data and so only for orientation: {references}."
     return [Table(caption, ["model and data", *(NAMES[metric] for metric in shown)], rows)]
-
-
-def _interval(row: Mapping[str, Any] | None) -> str:
-    if row is None or row["value"] is None or row["value"] != row["value"]:
-        return "–"
-    return f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
 
 
 def _difference(row: Mapping[str, Any] | None) -> str:

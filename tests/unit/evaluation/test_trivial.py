@@ -37,9 +37,15 @@ def test_mutations_are_counted_in_v_alone():
     one = Chain("QVQL", tracks={"segment": segment, "mutated": mutated})
     none = Chain("DIQM", tracks={"segment": segment, "mutated": np.full(4, Mutated.GERMLINE, np.uint8)})
     table = mutation_features([Record("a", (one, none)), Record("b", (one, one)), Record("c", (none, none))])
-    # counts, whether 0, difference, whether one alone is 0
-    assert table.tolist() == [[1, 0, 0, 1, 1, 1], [1, 1, 0, 0, 0, 0], [0, 0, 1, 1, 0, 0]]
+    # counts, whether 0, whether not known, difference, whether one alone is 0
+    assert table.tolist() == [
+        [1, 0, 0, 1, 0, 0, 1, 1],
+        [1, 1, 0, 0, 0, 0, 0, 0],
+        [0, 0, 1, 1, 0, 0, 0, 0],
+    ]
     assert mutation_features([pair()]) is None
+    half = mutation_features([Record("a", (one, none)), pair()])
+    assert half[1].tolist() == [0, 0, 0, 0, 1, 1, 0, 0]
 
 
 def test_empty_words_have_no_column():
