@@ -15,6 +15,7 @@ from protlm.errors import DataError
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Inverse strengths C of the L2 penalty that are tried, from strong to weak."""
 _MAX_ITERATIONS = 500
+_DECIMALS = 9
 _WIDEST_FOR_NEWTON = 1024
 """Features up to which Newton steps are used: few, exact, but each costs rows × features²."""
 
@@ -144,7 +145,8 @@ class _Path:
         """Give ``[strengths, n]``."""
         scaled = np.asarray(self.scaler.transform(features))
         logits = self.coefficients @ scaled.T + self.intercepts[:, None]
-        return 1 / (1 + np.exp(-np.clip(logits, -500, 500)))
+        # where features say nothing, coefficients are rounding errors: rows then tie, they have no order
+        return np.round(1 / (1 + np.exp(-np.clip(logits, -500, 500))), _DECIMALS)
 
 
 def _path(features: np.ndarray, labels: np.ndarray, strengths: Sequence[float], what: str) -> _Path:

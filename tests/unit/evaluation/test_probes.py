@@ -66,6 +66,14 @@ def test_noise_gets_a_strong_penalty_and_a_clean_signal_a_weak_one():
     assert min(out_of_fold(clean, labels, folds).strengths) == STRENGTHS[-1]
 
 
+def test_features_that_say_nothing_give_ties_not_an_order_of_rounding_errors():
+    random = np.random.default_rng(0)
+    half = random.normal(size=(60, 7))
+    features, labels = np.concatenate([half, half]), np.repeat([0, 1], 60)
+    found = out_of_fold(features, labels, np.tile(np.arange(60) % 5, 2))
+    assert set(found.probabilities) == {0.5}
+
+
 def test_progress_is_told_as_often_as_promised():
     features, labels, folds = data()
     calls = []
