@@ -1,5 +1,6 @@
 """Variable domains found by immunum: many sequences at once, each distinct one once."""
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -55,6 +56,39 @@ Outcome = Domain | str
 """A domain, or a word for why there is none."""
 
 
+_HEAVY_END = re.compile("WG.GT")
+_LIGHT_END = re.compile("FG.GT")
+_KAPPA_END = re.compile("FG.GT.[LVM][DEN][IFLV]")
+_LAMBDA_END = re.compile("FG.GT.[LV]T[VI]")
+
+
+def likely_types(residues: str, allowed: str) -> str:
+    """Give the types to try first, judged by the J gene's motif; all where it does not tell.
+
+    Parameters
+    ----------
+    residues
+        Of a chain.
+    allowed
+        Locus letters that may be there at all.
+
+    Examples
+    --------
+    >>> [likely_types(end, "HKL") for end in ("WGQGTLVTVSS", "FGQGTKVEIK", "FGGGTKLTVL", "FGGGT", "MKT")]
+    ['H', 'K', 'L', 'KL', 'HKL']
+    """
+    is_heavy, is_light = bool(_HEAVY_END.search(residues)), bool(_LIGHT_END.search(residues))
+    if is_heavy == is_light:
+        return allowed
+    types = "H"
+    if is_light:  # T-cell receptors end so too
+        types = TCR_TYPES + "KL"
+        types = "K" if _KAPPA_END.search(residues) else "L" if _LAMBDA_END.search(residues) else types
+        if any(locus in allowed for locus in TCR_TYPES):
+            types = TCR_TYPES + "KL"
+    return "".join(locus for locus in allowed if locus in types) or allowed
+
+
 class DomainFinder:
     """Finds domains; remembers the latest sequences, so that repeats cost nothing.
 
@@ -81,7 +115,7 @@ class DomainFinder:
             Residues.
         types
             For each the locus letters to try first; the others of the finder are tried where these give no
-            sure domain.
+            sure domain. All of the finder's letters leave the choice to `likely_types`.
         """
         asked = list(zip(types, sequences, strict=True))
         missing: dict[str, dict[str, None]] = {}
@@ -89,7 +123,9 @@ class DomainFinder:
             if (each_types, residues) not in self._best:
                 missing.setdefault(each_types, {})[residues] = None
         for each_types, distinct in missing.items():
-            for residues, outcome in zip(distinct, self._number(list(distinct), each_types), strict=True):
+            for residues, outcome in zip(
+                distinct, self._number_likely(list(distinct), each_types), strict=True
+            ):
                 self._best[each_types, residues] = outcome
         answers = [self._best[each] for each in asked]
         _forget(self._best, self._num_remembered)
@@ -108,6 +144,18 @@ class DomainFinder:
         answers = [self._all[each] for each in sequences]
         _forget(self._all, self._num_remembered)
         return answers
+
+    def _number_likely(self, sequences: list[str], types: str) -> list[Outcome]:
+        """Try likely types first where any of the finder's is possible."""
+        if types != self.types or len(types) == 1:
+            return self._number(sequences, types)
+        likely: dict[str, list[str]] = {}
+        for residues in sequences:
+            likely.setdefault(likely_types(residues, types), []).append(residues)
+        outcomes: dict[str, Outcome] = {}
+        for each_types, some in likely.items():
+            outcomes.update(zip(some, self._number(some, each_types), strict=True))
+        return [outcomes[residues] for residues in sequences]
 
     def _number(self, sequences: list[str], types: str) -> list[Outcome]:
         outcomes = number(sequences, types)

@@ -185,10 +185,25 @@ def test_a_locus_or_role_that_is_named_is_the_only_type_tried(asked):
         Record("a", (Chain(VH, locus="H"),)),
         Record("b", (Chain(VL, locus="K", role=Role.LIGHT),)),
         Record("c", (Chain(VH[1:], role=Role.HEAVY), Chain(VL[1:], role=Role.LIGHT))),
-        Record("d", (Chain(VH[2:]),)),
+        Record("d", (Chain(VH[2:-8]),)),  # without the motif of a J gene
     ]
     run(records, receptor="antibody")
-    assert sorted(asked) == sorted([("H", VH), ("K", VL), ("H", VH[1:]), ("KL", VL[1:]), ("HKL", VH[2:])])
+    assert sorted(asked) == sorted([("H", VH), ("K", VL), ("H", VH[1:]), ("KL", VL[1:]), ("HKL", VH[2:-8])])
+
+
+@pytest.mark.parametrize("chain", [VH, VL, VH[:-8], VL[:-8], VH + LINKER, TCR_BETA, V_GENE + "ARFGQGTKVEIK"])
+def test_trying_likely_types_first_gives_what_trying_all_gives(chain):
+    (all_types,) = domains.number([chain], "HKL")
+    (likely,) = domains.DomainFinder("HKL").best([chain], ["HKL"])
+    if isinstance(all_types, str):
+        assert likely == all_types
+    else:
+        assert (likely.locus, likely.start, likely.confidence) == (
+            all_types.locus,
+            all_types.start,
+            all_types.confidence,
+        )
+        assert np.array_equal(likely.positions, all_types.positions)
 
 
 def test_each_distinct_chain_is_numbered_once_within_and_across_chunks(asked, monkeypatch):
@@ -267,10 +282,11 @@ def test_a_receptor_that_is_not_asked_for_is_not_numbered():
 
 
 def test_auto_looks_for_both_kinds_where_both_are_there(asked):
-    run([single("t", VH), single("u", TCR_BETA)])
-    assert {types for types, _ in asked} == {"HKLABGD"}
+    _, report = run([single("t", VH), single("u", TCR_BETA), single("v", VL[:-9])])
+    assert report.numbered == {"H": 1, "B": 1, "K": 1}
+    assert {types for types, sequence in asked if sequence == VL[:-9]} == {"HKLABGD"}
     asked.clear()
-    run([single(str(n), VH[n % 9 :]) for n in range(120)])
+    run([single(str(n), VL[n % 9 : -9]) for n in range(120)])
     assert {types for types, _ in asked} == {"HKLABGD", "HKL"}  # the probe, then what it found
 
 
