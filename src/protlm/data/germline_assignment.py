@@ -1,45 +1,23 @@
 """Germline assignment: nearest V and J genes, and the tracks `germline`, `segment` and `mutated`."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from itertools import chain as chain_of
 from itertools import islice
 
 import numpy as np
 
-from protlm.data.germline_alignment import (
-    MIN_J_RESIDUES,
-    MIN_V_RESIDUES,
-    Block,
-    Junctions,
-    Nearest,
-    mutation_rates,
-    nearest_j,
-    nearest_v,
-)
+from protlm.data.germline_alignment import Block, Junctions, mutation_rates
+from protlm.data.germline_genes import find_j, find_v, framework_residues, named_genes
 from protlm.data.germline_report import (
     ASSIGNED,
-    GIVEN,
     GIVEN_D,
-    GIVEN_GENE,
     NO_MATCH,
     NOT_IN_SET,
     NOT_KNOWN_LOCUS,
-    TOO_FAR,
-    TOO_SHORT,
     GermlineReport,
 )
-from protlm.data.germline_set import (
-    ABSENT,
-    FIRST_OF_J,
-    J_LENGTH,
-    LAST_OF_V,
-    GermlineGene,
-    GermlineSet,
-    GermlineTable,
-    call_name,
-)
+from protlm.data.germline_set import ABSENT, GermlineGene, GermlineSet
 from protlm.data.junctions import Segmented, segment_junctions
 from protlm.errors import DataError
 from protlm.types.alphabet import STANDARD
@@ -188,28 +166,6 @@ def _assign(
     return made
 
 
-@dataclass(frozen=True)
-class _Gene:
-    """The V or J gene of each chain of a block."""
-
-    table: GermlineTable
-    nearest: Nearest
-    is_assigned: np.ndarray
-    """Whether it counts, bool ``[n]``."""
-
-    def framework(self) -> np.ndarray:
-        """Codes by chain and position."""
-        return self.table.framework[self.nearest.gene]
-
-    def cdr3(self) -> np.ndarray:
-        """Codes inside the CDR3."""
-        return self.table.cdr3[self.nearest.gene]
-
-    def name(self, chain: int) -> str:
-        """Allele of a chain; empty where none counts."""
-        return self.table.names[self.nearest.gene[chain]] if self.is_assigned[chain] else ""
-
-
 class _Assignment:
     """Germline genes of the chains of one locus."""
 
@@ -223,16 +179,25 @@ class _Assignment:
         report: GermlineReport,
     ) -> None:
         self._chains, self._ids, self._report = chains, ids, report
-        self._germline, self._locus, self._min_identity = germline, locus, min_identity
+        self._all_d = germline.d_genes(locus)
         self._block = Block.of(
             np.frombuffer("".join(chain.residues for chain in chains).encode(), dtype=np.uint8),
             np.concatenate([chain.tracks["position"] for chain in chains]),
             np.array([len(chain) for chain in chains], dtype=np.int64),
         )
         self._junctions = Junctions.of(self._block)
-        self._v = self._v_genes()
+        v_table, j_table = (germline.table(locus, kind) for kind in "VJ")
+        assert v_table is not None
+        calls = [chain.v_call for chain in chains]
+        self._v = find_v(self._block, self._junctions, v_table, calls, min_identity)
+        report.count("V", self._v.how, ids)
+        report.add_identities(locus, self._v.nearest.identity[self._v.is_assigned])
         self._rates = mutation_rates(self._v.nearest)
-        self._j = self._j_genes()
+        self._j = None
+        if j_table is not None:
+            calls = [chain.j_call for chain in chains]
+            self._j = find_j(self._block, self._junctions, j_table, calls, min_identity, self._v)
+            report.count("J", self._j.how, ids)
 
     def chains(self) -> list[Chain]:
         """Give the chains with their calls and tracks."""
@@ -266,51 +231,15 @@ class _Assignment:
         self._count_segments(made)
         return made
 
-    def _v_genes(self) -> _Gene:
-        table = self._germline.table(self._locus, "V")
-        assert table is not None
-        allowed, how = _allowed([chain.v_call for chain in self._chains], table)
-        nearest = nearest_v(self._block, self._junctions, table, allowed)
-        own = np.bincount(
-            self._block.chain,
-            weights=(self._block.numbers > 0) & (self._block.numbers <= LAST_OF_V) & (self._block.codes >= 0),
-            minlength=len(self._block),
-        )
-        is_assigned = self._count("V", how, nearest, own >= MIN_V_RESIDUES)
-        self._report.add_identities(self._locus, nearest.identity[is_assigned])
-        return _Gene(table, nearest, is_assigned)
-
-    def _j_genes(self) -> _Gene | None:
-        table = self._germline.table(self._locus, "J")
-        if table is None:
-            return None
-        allowed, how = _allowed([chain.j_call for chain in self._chains], table)
-        rates = np.where(self._v.is_assigned, self._rates, self._rates.mean())
-        nearest = nearest_j(self._block, self._junctions, table, rates, allowed)
-        is_assigned = self._count("J", how, nearest, nearest.compared >= MIN_J_RESIDUES)
-        return _Gene(table, nearest, is_assigned)
-
-    def _count(self, kind: str, how: list[str], nearest: Nearest, is_long: np.ndarray) -> np.ndarray:
-        """Count how chains came to their genes; give those that did."""
-        is_near = nearest.identity >= self._min_identity
-        is_assigned = is_long & is_near
-        words = list(how)
-        for index in np.flatnonzero(~is_assigned).tolist():
-            words[index] = TOO_FAR if is_long[index] else TOO_SHORT
-        self._report.count(kind, words, self._ids)
-        return is_assigned
-
     def _segment_junctions(self) -> Segmented:
         """Part the CDR3s of chains that have both genes; of others, only what one of them reaches."""
-        none = np.full((len(self._block), 1), ABSENT, dtype=np.int8)
-        v_cdr3 = np.where(self._v.is_assigned[:, None], self._v.cdr3(), np.int8(ABSENT))
-        j_cdr3, has_j = none, np.zeros(len(self._block), dtype=bool)
+        has_both = np.zeros(len(self._block), dtype=bool)
+        j_cdr3 = np.full((len(self._block), 1), ABSENT, dtype=np.int8)
         if self._j is not None:
-            has_j = self._j.is_assigned
-            j_cdr3 = np.where(has_j[:, None], self._j.cdr3(), np.int8(ABSENT))
-        has_both = self._v.is_assigned & has_j
+            has_both = self._v.is_assigned & self._j.is_assigned
+            j_cdr3 = self._j.cdr3
         genes = self._d_candidates(has_both)
-        parts = segment_junctions(self._junctions, v_cdr3, j_cdr3, self._rates, genes)
+        parts = segment_junctions(self._junctions, self._v.cdr3, j_cdr3, self._rates, genes)
         self._count_d(parts, genes)
         segment = np.where(
             (parts.segment == Segment.N) & ~has_both[:, None], np.uint8(Segment.NONE), parts.segment
@@ -326,10 +255,6 @@ class _Assignment:
                 ids.append(record_id)
         self._report.count("D", words, ids)
 
-    @cached_property
-    def _all_d(self) -> tuple[GermlineGene, ...]:
-        return self._germline.d_genes(self._locus)
-
     def _d_candidates(self, has_both: np.ndarray) -> list[Sequence[GermlineGene]]:
         """Give the D genes that a chain may have: those that its call names, if the set has them, or all."""
         everything = self._all_d
@@ -337,7 +262,7 @@ class _Assignment:
         candidates: list[Sequence[GermlineGene]] = []
         for chain, both in zip(self._chains, has_both, strict=True):
             if chain.d_call not in of_call:
-                names = _named(call_name(chain.d_call), tuple(gene.name for gene in everything))
+                names = named_genes(chain.d_call, [gene.name for gene in everything])
                 of_call[chain.d_call] = tuple(everything[index] for index in names) or everything
             candidates.append(of_call[chain.d_call] if both else ())
         return candidates
@@ -349,9 +274,10 @@ class _Assignment:
         codes = np.full(len(block.letters), ABSENT, dtype=np.int8)
         segment[inside.residue] = parts.segment[inside.chain, inside.offset]
         codes[inside.residue] = parts.germline[inside.chain, inside.offset]
-        _fill(segment, codes, block, self._v, 1, LAST_OF_V, Segment.V)
-        if self._j is not None:
-            _fill(segment, codes, block, self._j, FIRST_OF_J, FIRST_OF_J + J_LENGTH - 1, Segment.J)
+        for genes, kind in ((self._v, Segment.V), (self._j, Segment.J)):
+            if genes is not None:
+                residue, of_gene = framework_residues(block, genes, is_v=kind == Segment.V)
+                segment[residue], codes[residue] = kind, of_gene
         return segment, np.where(codes >= 0, _BYTES[codes], np.uint8(0))
 
     def _merged(self, chain: Chain, segment: np.ndarray, letters: np.ndarray) -> dict[str, np.ndarray]:
@@ -384,55 +310,3 @@ def _mutated(letters: np.ndarray, segment: np.ndarray, germline: np.ndarray) -> 
     templated = np.isin(segment, (Segment.V, Segment.D, Segment.J)) & _IS_STANDARD[letters]
     codes = np.where(letters == germline, np.uint8(Mutated.GERMLINE), np.uint8(Mutated.MUTATED))
     return np.where(templated, codes, np.uint8(Mutated.NONE))
-
-
-def _fill(
-    segment: np.ndarray,
-    codes: np.ndarray,
-    block: Block,
-    genes: _Gene,
-    first: int,
-    last: int,
-    kind: Segment,
-) -> None:
-    """Write segment and germline of the residues from position `first` to `last`.
-
-    Residues behind the last one of the germline gene, such as the first of a constant domain, are of no
-    segment.
-    """
-    framework = genes.framework()
-    last_of_gene = first + framework.shape[1] - 1 - (framework[:, ::-1] != ABSENT).argmax(axis=1)
-    numbers, chain = block.numbers, block.chain
-    inside = (numbers >= first) & (numbers <= np.minimum(last, last_of_gene)[chain])
-    inside &= genes.is_assigned[chain]
-    segment[inside] = kind
-    inside &= block.positions & 255 == 0
-    codes[inside] = framework[chain[inside], numbers[inside] - first]
-
-
-def _allowed(calls: Sequence[str], table: GermlineTable) -> tuple[np.ndarray | None, list[str]]:
-    """Give the genes that each chain's call allows, and how it comes to its gene."""
-    how: list[str] = []
-    masks: dict[str, tuple[np.ndarray, str]] = {"": (np.ones(len(table.names), dtype=bool), ASSIGNED)}
-    for call in calls:
-        if call not in masks:
-            named = _named(call_name(call), table.names)
-            mask = np.ones(len(table.names), dtype=bool)
-            if named:
-                mask = np.isin(np.arange(len(table.names)), named)
-            exact = len(named) == 1 and table.names[named[0]].upper() == call_name(call).upper()
-            masks[call] = mask, (GIVEN if exact else GIVEN_GENE) if named else NOT_IN_SET
-        how.append(masks[call][1])
-    if len(masks) == 1:
-        return None, how
-    return np.stack([masks[call][0] for call in calls]), how
-
-
-def _named(name: str, names: Sequence[str]) -> list[int]:
-    """Give the places of the allele of this name, or, if there is none, of all alleles of its gene."""
-    if not name:
-        return []
-    wanted = name.upper()
-    exact = [place for place, each in enumerate(names) if each.upper() == wanted]
-    gene = wanted.partition("*")[0]
-    return exact or [place for place, each in enumerate(names) if each.upper().partition("*")[0] == gene]

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 
 from protlm.data.domains import Domain, number
 from protlm.data.germline import GENE_TYPES, NUCLEOTIDES, germline_segments, translate
@@ -33,6 +34,7 @@ _NUCLEOTIDES = re.compile("[ACGTUN.-]+")
 _NOT_ACGT = re.compile("[^ACGT]")
 _GAP = re.compile("[.-]")
 _MIN_V = 60  # residues of a V gene up to position 104; all human ones have over 90
+_TABLE_COLUMNS = ("name", "kind", "framework", "cdr3")
 _REST_OF_DOMAIN = {
     "H": "DYFDYWGQGTLVTVSS",
     "K": "TFGQGTKVEIK",
@@ -128,6 +130,31 @@ class GermlineSet:
             H, B or D; others have none.
         """
         return tuple(gene for gene in self.genes if (gene.locus, gene.kind) == (locus, "D"))
+
+    def to_table(self) -> pl.DataFrame:
+        """Give V and J genes as rows ``name, kind, framework, cdr3``; ``.`` in a framework is no residue."""
+        letters = np.frombuffer((STANDARD + ".").encode(), dtype=np.uint8)
+        rows = [
+            (gene.name, gene.kind, letters[gene.framework].tobytes().decode(), gene.cdr3)
+            for gene in self.genes
+            if gene.kind != "D"
+        ]
+        return pl.DataFrame(rows, schema=dict.fromkeys(_TABLE_COLUMNS, pl.String), orient="row")
+
+    @classmethod
+    def from_table(cls, table: pl.DataFrame) -> "GermlineSet":
+        """Make a set of the rows that `to_table` gave.
+
+        Parameters
+        ----------
+        table
+            In any order.
+        """
+        genes = [
+            GermlineGene(name, kind, CODE[np.frombuffer(framework.encode(), dtype=np.uint8)], cdr3)
+            for name, kind, framework, cdr3 in table.select(*_TABLE_COLUMNS).iter_rows()
+        ]
+        return cls("a table", tuple(sorted(genes, key=lambda gene: gene.name)))
 
     def lines(self) -> list[str]:
         """Say what the set holds and what was left out of it."""

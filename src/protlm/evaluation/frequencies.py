@@ -1,12 +1,15 @@
 """Residue counts by IMGT position and V gene: what the trivial antibody baselines know."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from protlm.data.corpus import Corpus
+from protlm.data.numbering import gene_of
 from protlm.types.alphabet import STANDARD
+from protlm.types.record import Chain
 
 PSEUDO_COUNT = 0.1
 _CHUNK = 1 << 14
@@ -121,6 +124,27 @@ class FrequencyBaseline:
         """
         return np.stack([self._row(locus, v_gene, int(position)) for position in positions])
 
+    def logprobs_of(self, chains: Sequence[Chain]) -> np.ndarray:
+        """Give natural-log probabilities of the twenty amino acids at each residue, chain by chain.
+
+        Parameters
+        ----------
+        chains
+            Numbered; residues without a position get equal probabilities.
+
+        Returns
+        -------
+        numpy.ndarray
+            ``[r, 20]`` in the order of `STANDARD`.
+        """
+        rows = [
+            self.logprobs(chain.locus, gene_of(chain.v_call), chain.tracks["position"])
+            if "position" in chain.tracks
+            else np.tile(self._uniform, (len(chain), 1))
+            for chain in chains
+        ]
+        return np.concatenate(rows) if rows else np.zeros((0, len(STANDARD)))
+
     def _row(self, locus: str, v_gene: str, position: int) -> np.ndarray:
         by_gene = self._by_gene.get((locus, v_gene, position)) if self._use_v_gene and v_gene else None
         if by_gene is not None:
@@ -135,6 +159,19 @@ def _tables(counts: pl.DataFrame, keys: list[str]) -> dict[tuple, np.ndarray]:
         row = tables.setdefault(tuple(context), np.full(len(STANDARD), PSEUDO_COUNT))
         row[STANDARD.index(residue)] += count
     return {context: np.log(row / row.sum()) for context, row in tables.items()}
+
+
+def letter_codes(letters: np.ndarray | str) -> np.ndarray:
+    """Give the place of letters in `STANDARD`, int64 ``[r]``; -1 for others.
+
+    Parameters
+    ----------
+    letters
+        As bytes, uint8 ``[r]``, or as text.
+    """
+    if isinstance(letters, str):
+        letters = np.frombuffer(letters.encode(), dtype=np.uint8)
+    return _LETTER[letters]
 
 
 def load_counts(path: Path) -> pl.DataFrame:

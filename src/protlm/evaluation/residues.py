@@ -1,13 +1,12 @@
 """What models and baselines say at each residue: one row per residue and model."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import numpy as np
 import polars as pl
 
 from protlm.data.layout import TokenLayout
-from protlm.data.numbering import gene_of
+from protlm.evaluation.baselines import Baseline
 from protlm.models.language_model import MaskedModel
 from protlm.scoring.engine import DEFAULT_TOKEN_BUDGET, ContextList, run_contexts
 from protlm.scoring.plans import every_residue_masked
@@ -52,16 +51,6 @@ _MUTATED = pl.Series([{Mutated.GERMLINE: False, Mutated.MUTATED: True}.get(each)
 _AMINO_ACIDS = pl.Series(list(STANDARD))
 
 
-class ResidueBaseline(Protocol):
-    """What is evaluated beside models: probabilities without a network."""
-
-    name: str
-
-    def logprobs(self, locus: str, v_gene: str, positions: np.ndarray) -> np.ndarray:
-        """Give natural-log probabilities of the twenty at each position, ``[r, 20]``."""
-        ...
-
-
 def predict_residues(
     model: MaskedModel,
     records: Sequence[Record],
@@ -101,7 +90,7 @@ def predict_residues(
     return pl.concat(frames) if frames else pl.DataFrame(schema=SCHEMA)
 
 
-def predict_baseline(baseline: ResidueBaseline, records: Sequence[Record]) -> pl.DataFrame:
+def predict_baseline(baseline: Baseline, records: Sequence[Record]) -> pl.DataFrame:
     """Table what a baseline says at every residue of numbered chains.
 
     Parameters
@@ -113,12 +102,8 @@ def predict_baseline(baseline: ResidueBaseline, records: Sequence[Record]) -> pl
     """
     if not len(records):
         return pl.DataFrame(schema=SCHEMA)
-    logprobs = [
-        baseline.logprobs(chain.locus, gene_of(chain.v_call), _track(chain, "position"))
-        for record in records
-        for chain in record.chains
-    ]
-    return residue_table(baseline.name, residue_facts(records), np.concatenate(logprobs))
+    logprobs = baseline.logprobs_of([chain for record in records for chain in record.chains])
+    return residue_table(baseline.name, residue_facts(records), logprobs)
 
 
 def over_twenty(logprobs: np.ndarray, layout: TokenLayout) -> np.ndarray:
