@@ -52,17 +52,40 @@ def fit_baselines(
     dict of polars.DataFrame
         By the names of `TABLES`; a table is empty where the chains lack positions or calls.
     """
-    counts = count_residues(corpus, rows)
-    frequencies = FrequencyBaseline(counts, use_v_gene=False)
+    return fit_together([(corpus, rows)], germline=germline)
+
+
+def fit_together(
+    sources: Sequence[tuple[Corpus, np.ndarray | None]], *, germline: GermlineSet | None = None
+) -> dict[str, pl.DataFrame]:
+    """Do the same on several corpora at once, each residue counted as often as it is there.
+
+    Parameters
+    ----------
+    sources
+        Training chains, and the records of them to count, `None` for all.
+    germline
+        Genes to compare with; the package's human ones by default.
+    """
     germline = open_germline() if germline is None else germline
-    genes = count_genes(corpus, rows)
+    counts = _added([count_residues(*source) for source in sources])
+    by_germline = _added([count_germline(corpus, germline, rows) for corpus, rows in sources])
+    genes = _added([count_genes(*source) for source in sources])
     return {
         FREQUENCIES: counts,
-        SHARES: fit_germline_share(count_germline(corpus, germline, rows), frequencies),
+        SHARES: fit_germline_share(by_germline, FrequencyBaseline(counts, use_v_gene=False)),
         GERMLINE: germline.to_table(),
         GENES: genes,
         STRENGTHS: fit_strengths(genes),
     }
+
+
+def _added(tables: list[pl.DataFrame]) -> pl.DataFrame:
+    """Add counts of several tables up."""
+    if len(tables) == 1:
+        return tables[0]
+    keys = [name for name in tables[0].columns if name != "count"]
+    return pl.concat(tables).group_by(keys).agg(pl.col("count").sum()).sort(keys)
 
 
 def load_baselines(tables: Mapping[str, pl.DataFrame]) -> list[Baseline]:
