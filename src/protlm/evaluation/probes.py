@@ -75,7 +75,7 @@ def out_of_fold(
     names = np.unique(folds)
     if len(names) < 2:
         raise DataError("a probe needs at least 2 folds", hint="split into more")
-    labels = np.asarray(labels).astype(bool)
+    labels, features = np.asarray(labels).astype(bool), np.asarray(features, dtype=np.float64)
     losses = {name: np.zeros(len(strengths)) for name in names.tolist()}
     unconverged = 0
     pairs = list(combinations(names.tolist(), 2)) if len(names) > 2 else []
