@@ -219,6 +219,22 @@ def stop_before(monkeypatch, step):
     monkeypatch.setattr(loop._Trainer, "_step", watched)
 
 
+def test_adapters_resume_with_the_same_bits(config_of, tmp_path, monkeypatch):
+    config = config_of(adapt={"kind": "lora", "dropout": 0.1})
+    expected = pretrain_alone(config, tmp_path / "uninterrupted")
+    with monkeypatch.context() as patch:
+        stop_before(patch, 3)
+        with pytest.raises(Interrupted, match="after step 4 of 6"):
+            pretrain_alone(config, tmp_path / "interrupted")
+    resumed = pretrain_alone(config, tmp_path / "interrupted")
+    assert_same_bits(expected.path, resumed.path)
+    assert metrics(expected.path) == metrics(resumed.path)
+    adapters = [
+        (each.adapter_path / "adapter_model.safetensors").read_bytes() for each in (expected, resumed)
+    ]
+    assert adapters[0] == adapters[1]
+
+
 class TestAccelerateLaunch:
     def test_a_corpus_is_prepared_once_and_one_process_talks(self, folder, config_of, tmp_path):
         fasta = tmp_path / "chains.fasta"
