@@ -17,6 +17,7 @@ from protlm.data.numbering import number_records
 from protlm.data.sampling import StepSampler, budget_batches
 from protlm.data.simulate import simulate_repertoire
 from protlm.errors import Interrupted, RunError
+from protlm.evaluation.baselines import TABLES as BASELINE_TABLES
 from protlm.recipes.pretrain import DataConfig, PretrainConfig, pretrain
 from protlm.runs import Run
 from protlm.training.checkpoint import save_checkpoint
@@ -375,7 +376,7 @@ class TestFinishedRun:
             "model",
             "DONE",
         } <= names
-        assert set(finished.tables()) == {"masking_rates", "train_frequencies"}
+        assert set(finished.tables()) == {"masking_rates", *BASELINE_TABLES}
 
     def test_tables_the_masking_rates_it_asked_for_and_saw(self, config_of, tmp_path):
         """Asked: CDR3 0.25 and 0.15 over all, exactly; seen: within 4.5 standard deviations."""

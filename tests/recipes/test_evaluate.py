@@ -10,12 +10,13 @@ from fixtures.builders import lively_esm
 from protlm.data.corpus import write_corpus
 from protlm.data.numbering import number_records
 from protlm.data.simulate import simulate_repertoire
-from protlm.errors import DataError
-from protlm.evaluation.frequencies import count_residues
+from protlm.errors import DataError, ModelError
+from protlm.evaluation.baselines import FREQUENCIES, fit_baselines
 from protlm.models.language_model import LanguageModel
 from protlm.recipes import evaluated
 from protlm.recipes.evaluate import evaluate_regions
 from protlm.recipes.evaluate_partner import evaluate_partner
+from protlm.recipes.evaluated import BASELINE_NAMES
 from protlm.report.evaluation_lines import (
     calibration_lines,
     comparison_lines,
@@ -26,6 +27,7 @@ from protlm.report.evaluation_lines import (
     sequence_lines,
     summary_lines,
 )
+from protlm.report.figures.style import BASELINES
 from protlm.types.record import Record
 
 NUM_RECORDS = 10
@@ -40,12 +42,13 @@ def corpus(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory, corpus):
-    """Two folders with models; the first keeps residue frequencies as a Run does."""
+    """Two folders with models; the first keeps baselines as a Run does."""
     folder = tmp_path_factory.mktemp("models")
     for seed, name in enumerate(("one", "two")):
         lively_esm(seed=seed, num_layers=1).save(folder / name)
     (folder / "one" / "tables").mkdir()
-    count_residues(corpus).write_parquet(folder / "one" / "tables" / "train_frequencies.parquet")
+    for name, fitted in fit_baselines(corpus).items():
+        fitted.write_parquet(folder / "one" / "tables" / f"{name}.parquet")
     return [str(folder / name) for name in ("one", "two")]
 
 
@@ -77,7 +80,7 @@ def test_every_table_is_there_and_every_residue_once_per_model(evaluation, corpu
     residues = table(evaluation, "regions")
     assert len(residues.unique(["model", "id", "chain", "index"])) == len(residues)
     assert dict(residues.group_by("model").agg(pl.len()).iter_rows()) == {
-        name: int(corpus.lengths.sum()) for name in ("one", "two", "position_mode", "v_gene_majority")
+        name: int(corpus.lengths.sum()) for name in ("one", "two", *BASELINE_NAMES)
     }
     assert not list(evaluation.checkpoints_path.rglob("*.parquet"))
 
@@ -115,8 +118,40 @@ def test_shares_of_germline_bias_sum_to_one(evaluation):
 
 def test_models_are_compared_with_each_other_and_with_every_baseline(evaluation):
     pairs = set(table(evaluation, "comparisons").select("first", "second").iter_rows())
-    baselines = ("position_mode", "v_gene_majority")
-    assert pairs == {("one", "two"), *((model, each) for model in ("one", "two") for each in baselines)}
+    against = {(model, each) for model in ("one", "two") for each in BASELINE_NAMES}
+    assert pairs == {("one", "two"), *against}
+
+
+def test_the_report_knows_the_names_of_the_baselines():
+    assert set(BASELINE_NAMES) == set(BASELINES)
+
+
+def test_a_model_may_not_be_called_as_a_baseline(models, corpus, tmp_path):
+    lively_esm(num_layers=1).save(tmp_path / "germline")
+    with pytest.raises(ModelError, match="a model is called 'germline', as a baseline is"):
+        evaluate([str(tmp_path / "germline")], corpus, tmp_path / "run")
+
+
+def test_baselines_can_be_fitted_on_another_corpus(models, corpus, tmp_path):
+    """A model that is no Run has none of its own; with half of the chains they are others than with all."""
+    half = write_corpus(tmp_path / "half", [corpus.record(row) for row in range(5)])
+    alone, said = evaluate(models[1:], corpus, tmp_path / "alone", max_records=4)
+    assert set(table(alone, "regions")["model"]) == {"two"}
+    assert any("--baselines CORPUS fits them" in line for line in said)
+    run, said = evaluate(models[1:], corpus, tmp_path / "run", max_records=4, baselines_from=half.path)
+    assert set(table(run, "regions")["model"]) == {"two", *BASELINE_NAMES}
+    assert "baselines are fitted on half: 5 records" in said
+
+
+def test_a_run_that_kept_frequencies_alone_has_those_baselines(models, corpus, tmp_path):
+    lively_esm(num_layers=1).save(tmp_path / "old")
+    (tmp_path / "old" / "tables").mkdir()
+    fitted = fit_baselines(corpus)[FREQUENCIES]
+    fitted.write_parquet(tmp_path / "old" / "tables" / f"{FREQUENCIES}.parquet")
+    run, said = evaluate([str(tmp_path / "old")], corpus, tmp_path / "run", max_records=3)
+    assert set(table(run, "regions")["model"]) == {"old", "position_mode", "v_gene_majority"}
+    assert any(line.endswith("--baselines CORPUS fits them") for line in said)
+    assert any(line.startswith("no baseline 'genes'") for line in said)
 
 
 def test_terminal_tables_fit_a_hundred_columns(evaluation):
@@ -192,7 +227,7 @@ def test_the_table_of_residues_is_written_in_parts(models, corpus, tmp_path, mon
     monkeypatch.setattr(recipe, "predict_residues", watched)
     run, _ = evaluate(models[:1], corpus, tmp_path / "run")
     assert sizes == [3, 3, 3, 1]
-    assert pq.read_metadata(run.table_path("regions")).num_rows == 3 * int(corpus.lengths.sum())
+    assert pq.read_metadata(run.table_path("regions")).num_rows == 5 * int(corpus.lengths.sum())
 
 
 def test_partner_from_end_to_end(models, corpus, tmp_path):

@@ -34,6 +34,10 @@ def regions(
     source: Input,
     out: Out,
     max_records: MaxRecords = None,
+    baselines: Annotated[
+        str | None,
+        typer.Option(help="corpus or file to fit the baselines on; else the training data of the first Run"),
+    ] = None,
     by_sequence: Annotated[
         bool, typer.Option("--by-sequence", help="also aggregate and test as Ng & Briney do")
     ] = False,
@@ -52,6 +56,7 @@ def regions(
         source,
         out,
         max_records=max_records,
+        baselines_from=baselines,
         by_sequence=by_sequence,
         device=device,
         precision=options.choice("--precision", precision, ("float32", "bfloat16")),  # type: ignore[arg-type]

@@ -8,10 +8,9 @@ import numpy as np
 import polars as pl
 import yaml
 
-from protlm.data.corpus import Corpus
+from protlm.evaluation.baselines import Baseline
 from protlm.evaluation.by_sequence import compare_sequences, sequence_values, summarise_sequences
 from protlm.evaluation.calibration import calibrate
-from protlm.evaluation.frequencies import FrequencyBaseline, load_counts
 from protlm.evaluation.germline_bias import germline_bias
 from protlm.evaluation.regions import (
     antibody_status,
@@ -22,6 +21,7 @@ from protlm.evaluation.regions import (
 )
 from protlm.evaluation.residues import predict_baseline, predict_residues
 from protlm.models.language_model import LanguageModel, Precision
+from protlm.recipes.evaluate_baselines import choose_baselines
 from protlm.recipes.evaluated import (
     RECORDS_PER_PART,
     ChosenRecords,
@@ -44,6 +44,7 @@ def evaluate_regions(
     out: Path | str,
     *,
     max_records: int | None = None,
+    baselines_from: Path | str | None = None,
     by_sequence: bool = False,
     device: str = "auto",
     precision: Precision = "float32",
@@ -59,8 +60,8 @@ def evaluate_regions(
     Parameters
     ----------
     models
-        Runs, folders or names of models. The baselines are fitted on the training chains of the
-        first Run among them.
+        Runs, folders or names of models. The baselines are those of the training chains of the first Run
+        among them, unless `baselines_from` says otherwise.
     source
         A corpus or any file that `prepare` reads; held out from training.
     out
@@ -69,6 +70,8 @@ def evaluate_regions(
         nothing is known are not there.
     max_records
         Take at most this many, chosen by their content keys; all by default.
+    baselines_from
+        A corpus or file to fit the baselines on.
     by_sequence
         Also aggregate and test as Ng & Briney do, to tables ``sequences_summary`` and
         ``sequences_comparisons``.
@@ -89,12 +92,16 @@ def evaluate_regions(
     loaded = load_models(models, device, precision)
     check_source(source)
     run = Run.create(out, verb="evaluate", force=force)
-    settings = {"kind": "regions", "models": list(map(str, models)), "input": str(source)}
-    run.write_config(
-        yaml.safe_dump(
-            {**settings, "max_records": max_records, "by_sequence": by_sequence, "precision": precision}
-        )
-    )
+    settings = {
+        "kind": "regions",
+        "models": list(map(str, models)),
+        "input": str(source),
+        "max_records": max_records,
+        "baselines_from": str(baselines_from) if baselines_from is not None else None,
+        "by_sequence": by_sequence,
+        "precision": precision,
+    }
+    run.write_config(yaml.safe_dump(settings))
     corpus = open_source(source, run.path / "data", say=say)
     rows = choose_rows(corpus, np.arange(len(corpus)), max_records)
     refuse_too_long(corpus, rows, loaded)
@@ -106,7 +113,9 @@ def evaluate_regions(
     )
     folder = run.checkpoints_path / "regions"
     parts = [_predict(model, records, folder, max_tokens, say) for model in loaded]
-    baselines = _baselines(models, corpus, rows, say)
+    baselines = choose_baselines(
+        models, records, fit_on=baselines_from, folder=run.path / "data" / "baselines", say=say
+    )
     parts += [_predict_baseline(baseline, records, folder) for baseline in baselines]
     join_parts(parts, run.table_path("regions"))
     discard(folder)
@@ -169,27 +178,8 @@ def _predict(
     )
 
 
-def _predict_baseline(baseline: FrequencyBaseline, records: ChosenRecords, folder: Path) -> TableParts:
+def _predict_baseline(baseline: Baseline, records: ChosenRecords, folder: Path) -> TableParts:
     parts = TableParts(folder / f"baseline-{baseline.name}")
     for number, start in enumerate(range(0, len(records), RECORDS_PER_PART)):
         parts.write(number, predict_baseline(baseline, records[start : start + RECORDS_PER_PART]))
     return parts
-
-
-def _baselines(models: Sequence[str], corpus: Corpus, rows: np.ndarray, say: Say) -> list[FrequencyBaseline]:
-    """Fit the baselines that the training data of the first Run, and the input, allow."""
-    paths = [Path(name) / "tables" / "train_frequencies.parquet" for name in models]
-    counts = next((load_counts(path) for path in paths if path.exists()), None)
-    if counts is None:
-        say("no baselines: none of the models is a Run that kept its training frequencies")
-        return []
-    if counts.is_empty():
-        say("no baselines: the training chains were not numbered, so there are no positions to count at")
-        return []
-    baselines = [FrequencyBaseline(counts, use_v_gene=False)]
-    calls = pl.Series(values=pl.from_arrow(corpus.chain_column("v_call").take(corpus.chain_rows(rows))))
-    if (calls != "").any() and (counts["v_gene"] != "").any():
-        baselines.append(FrequencyBaseline(counts, use_v_gene=True))
-    else:
-        say("no V-gene baseline: V calls are missing in the input or in the training data")
-    return baselines

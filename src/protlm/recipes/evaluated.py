@@ -24,6 +24,8 @@ from protlm.types.record import TRACK_DTYPES, Record
 
 Say = Callable[[str], None]
 RECORDS_PER_PART = 64
+BASELINE_NAMES = ("position_mode", "v_gene_majority", "germline", "genes")
+"""Names that no model may have in a table."""
 _FORMAT = 1
 """Raise it when the meaning of a part changes, so that older parts are not taken up."""
 
@@ -98,10 +100,14 @@ def load_models(models: Sequence[str], device: str, precision: Precision) -> lis
     Raises
     ------
     ModelError
-        If two have one name.
+        If two have one name, or one has that of a baseline.
     """
     loaded = [load_model(name, device=device, precision=precision) for name in models]
     names = [model.name for model in loaded]
+    if taken := sorted(set(names) & set(BASELINE_NAMES)):
+        raise ModelError(
+            f"a model is called '{taken[0]}', as a baseline is", hint="rename its folder; tables go by name"
+        )
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise ModelError(

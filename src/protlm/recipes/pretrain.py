@@ -17,7 +17,7 @@ from protlm.config import AnyConfig, BaseConfig, one_of
 from protlm.data.corpus import Corpus
 from protlm.data.mixture import ShareOf, shares_at
 from protlm.errors import ConfigError, DataError, RunError
-from protlm.evaluation.frequencies import count_residues
+from protlm.evaluation.baselines import fit_together
 from protlm.masking import maskings
 from protlm.masking.corrupt import CorruptionConfig
 from protlm.masking.policies import RegionMasking
@@ -156,7 +156,9 @@ def pretrain(
     )
     train(parts.model, parts.job, config.training, run, processes=processes, seed=config.seed)
     if processes.is_main:
-        _count_residues(parts.job).write_parquet(run.table_path("train_frequencies"))
+        sources = [(each.corpus, each.rows) for each in parts.job.sources.sources]
+        for name, table in fit_together(sources).items():
+            table.write_parquet(run.table_path(name))
         rates_table(parts.job.tally).write_parquet(run.table_path("masking_rates"))
         _report_sources(parts.job, run, say)
     run.finish()
@@ -305,14 +307,6 @@ def _folders(data: DataConfig) -> list[str]:
     """Name the folder of each corpus that is made from a file."""
     count = len(data.sources)
     return ["train"] if count == 1 else [f"train-{number}" for number in range(1, count + 1)]
-
-
-def _count_residues(job: MlmJob) -> pl.DataFrame:
-    tables = [count_residues(each.corpus, each.rows) for each in job.sources.sources]
-    if len(tables) == 1:
-        return tables[0]
-    keys = [name for name in tables[0].columns if name != "count"]
-    return pl.concat(tables).group_by(keys).agg(pl.col("count").sum()).sort(keys)
 
 
 def _report_sources(job: MlmJob, run: Run, say: Say) -> None:

