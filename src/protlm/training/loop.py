@@ -195,7 +195,7 @@ class _Trainer:
         progress = Progress(
             "training", settings.max_steps, unit="step", start=first_step, is_shown=self.processes.is_main
         )
-        with progress, StopRequest(is_launched=self.processes.count > 1) as stop:
+        with progress, self._stop_request() as stop:
             if first_step == 0:
                 self._evaluate(0)
             for step, micro_batches in itertools.islice(
@@ -224,6 +224,9 @@ class _Trainer:
         state = self._job_state()
         if self.processes.is_main:
             self.job.restore(state)
+
+    def _stop_request(self) -> StopRequest:
+        return StopRequest(is_launched=self.processes.count > 1, is_shown=self.processes.is_main)
 
     def _step(self, step: int, micro_batches: list[Any]) -> tuple[Sums, int, float]:
         """Train one step; give what it sums to over all processes, its tokens, and the gradient norm."""

@@ -20,12 +20,14 @@ class StopRequest:
     ----------
     is_launched
         Whether a launcher started this process; its echo of the first signal then does not count.
+    is_shown
+        Whether to say that it was heard; off in all but one of several processes.
     """
 
     _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-    def __init__(self, *, is_launched: bool = False) -> None:
-        self.is_asked = False
+    def __init__(self, *, is_launched: bool = False, is_shown: bool = True) -> None:
+        self.is_asked, self._is_shown = False, is_shown
         self._is_launched, self._asked_at = is_launched, 0.0
         self._old: dict[signal.Signals, object] = {}
 
@@ -47,4 +49,5 @@ class StopRequest:
                 return
             raise KeyboardInterrupt
         self.is_asked, self._asked_at = True, time.monotonic()
-        sys.stderr.write("stopping after this step and saving; a second time stops at once, unsaved\n")
+        if self._is_shown:
+            sys.stderr.write("stopping after this step and saving; a second time stops at once, unsaved\n")
