@@ -49,9 +49,7 @@ SOURCES = {
         "Observed Antibody Space (Olsen et al. 2022): Bernat et al. 2019, Briney et al. 2019",
         _single(),
     ),
-    "srr": Source(
-        "antibody_pretrain/srr_hkl_10k.tsv.gz", "MIT", "ENPICOM immunum, test fixtures", _single()
-    ),
+    "srr": Source("antibody_pretrain/srr_hkl_10k.tsv.gz", "MIT", "ENPICOM immunum, test fixtures", _single()),
     **{
         f"pdb_{chain}": Source(
             f"antibody_numbering/imgt_{chain}.tsv.gz", "MIT", "ENPICOM immunum, validation set", _single()
@@ -110,7 +108,9 @@ def cdr3_of(record: Record) -> str:
     """Give the CDR3 of the heavy chain, else of the first chain."""
     chains = sorted(record.chains, key=lambda chain: chain.role != Role.HEAVY)
     regions = chains[0].tracks["region"]
-    letters = [letter for letter, code in zip(chains[0].residues, regions, strict=True) if code == Region.CDR3]
+    letters = [
+        letter for letter, code in zip(chains[0].residues, regions, strict=True) if code == Region.CDR3
+    ]
     return "".join(letters)
 
 
@@ -129,7 +129,9 @@ def main(folder: Path, out: Path) -> None:
                 subset = "holdout" if is_held_out(record, HELD_OUT) else "train"
                 writer.add(record, subset=subset)
                 counts[name, subset] += 1
-        facts = {name: {"licence": each.licence, "attribution": each.attribution} for name, each in SOURCES.items()}
+        facts = {
+            name: {"licence": each.licence, "attribution": each.attribution} for name, each in SOURCES.items()
+        }
         writer.close({"sources": facts, "counts": {"|".join(key): n for key, n in counts.items()}})
     for name in SOURCES:
         numbers = ", ".join(f"{n:,} {what}" for (source, what), n in counts.items() if source == name)

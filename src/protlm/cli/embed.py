@@ -28,9 +28,11 @@ def add_to(app: typer.Typer) -> None:
 
 
 def embed(
-    model: Annotated[str, typer.Option(help="Run, folder or name")],
     source: Annotated[Path, typer.Option("--input", help="FASTA, CSV, TSV or Parquet")],
     out: Annotated[Path, typer.Option(help=".parquet to write")],
+    model: Annotated[
+        str | None, typer.Option(help="Run, folder or name  [default for antibodies: protlm-ab-mini]")
+    ] = None,
     per_residue: Annotated[
         bool, typer.Option("--per-residue", help="one row per residue, not the mean")
     ] = False,
@@ -51,7 +53,8 @@ def embed(
     force: Force = False,
 ) -> None:
     """Embed sequences in input order; the same command resumes after an interruption."""
-    from protlm.data.readers import ColumnNames, InputPolicy, check_file
+    from protlm.data.readers import ColumnNames, InputPolicy, check_file, iterate_records
+    from protlm.models.default import default_model
     from protlm.models.loading import load_model
     from protlm.recipes.embed import embed_file
     from protlm.recipes.outputs import claim_file
@@ -65,6 +68,9 @@ def embed(
     options.choice("--precision", precision, ("float32", "bfloat16"))
     check_file(source)  # before the model is loaded, which may take long
     claim_file(out, (".parquet",), force=force)
+    columns = ColumnNames(layout=layout, heavy=heavy, light=light, sequence=sequence)
+    if model is None:
+        model = default_model(iterate_records(source, columns=columns, policy=policy), say=options.say)
     loaded = load_model(model, device=device, precision=precision)  # type: ignore[arg-type]
     embed_file(
         loaded,
@@ -72,7 +78,7 @@ def embed(
         out,
         per_residue=per_residue,
         max_tokens=max_tokens,
-        columns=ColumnNames(layout=layout, heavy=heavy, light=light, sequence=sequence),
+        columns=columns,
         policy=policy,
         long_records=options.choice("--long-records", long_records, ("error", "drop")),  # type: ignore[arg-type]
         force=force,

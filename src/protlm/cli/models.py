@@ -50,7 +50,8 @@ def _list(entries: list["CatalogEntry"]) -> None:
         typer.echo(f"{title}\n")
         _lines(rows)
         typer.echo()
-    typer.echo("Names on the hub load as they are; doi ones are downloaded and converted first.")
+    typer.echo("'package' comes with protlm; names on the hub load as they are;")
+    typer.echo("doi ones are downloaded and converted first.")
     typer.echo("protlm models NAME says how. 'check': read the licence at the source before use.")
 
 

@@ -15,9 +15,14 @@ def add_to(app: typer.Typer) -> None:
 
 
 def score(
-    model: Annotated[list[str], typer.Option(help="Run, folder or name; repeat for an ensemble")],
     wild_type: Annotated[str, typer.Option(help="FASTA file with one record, or a sequence")],
     out: Annotated[Path, typer.Option(help=".csv, .tsv or .parquet to write")],
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Run, folder or name; repeat for an ensemble  [default for antibodies: protlm-ab-mini]"
+        ),
+    ] = None,
     variants: Annotated[Path | None, typer.Option(help="table with a column of variants, A42G:K50R")] = None,
     all_single: Annotated[bool, typer.Option("--all-single", help="all single substitutions")] = False,
     plan: Annotated[
@@ -39,7 +44,7 @@ def score(
     if (variants is None) == (not all_single):
         raise ConfigError("say what to score", hint="pass either --variants FILE or --all-single")
     score_file(
-        model,
+        model or [],
         wild_type,
         out,
         variants=variants,

@@ -15,7 +15,7 @@ class CatalogEntry:
 
     name: str
     source: str
-    """Repository on the Hugging Face hub, or the page of a download that `protlm convert` reads."""
+    """Repository on the hub, the page of a download that `protlm convert` reads, or ``package``."""
     parameters: str
     licence: str
     """As the source states it for the weights; ``not stated`` where it does not."""
@@ -32,13 +32,18 @@ class CatalogEntry:
 
     @property
     def is_on_hub(self) -> bool:
-        """Whether the model loads by its name."""
-        return "://" not in self.source
+        """Whether the weights come from the Hugging Face hub."""
+        return "://" not in self.source and not self.is_packaged
+
+    @property
+    def is_packaged(self) -> bool:
+        """Whether the weights come with protlm."""
+        return self.source == "package"
 
     @property
     def convert_command(self) -> str | None:
-        """The command that makes a loadable folder of a download; `None` for a model on the hub."""
-        if self.is_on_hub:
+        """The command that makes a loadable folder of a download; `None` where the name loads as it is."""
+        if self.is_on_hub or self.is_packaged:
             return None
         option = f" --layout {self.layout}" if self.layout else ""
         return f"protlm convert DOWNLOAD --out {self.name}{option}"

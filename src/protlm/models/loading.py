@@ -12,6 +12,7 @@ from protlm.data.layout import FILE_NAME, TokenLayout, published_layout
 from protlm.data.vocabularies import default_layout, layouts_of
 from protlm.errors import ModelError, did_you_mean
 from protlm.models.catalog import CatalogEntry, catalog, layout_in_catalog
+from protlm.models.default import packaged_model
 from protlm.models.language_model import BEHIND_PADDING, LanguageModel, Precision
 from protlm.runs import Run
 
@@ -97,7 +98,8 @@ def _locate(name: str) -> tuple[str, str]:
             )
         return str(path), path.resolve().name
     if name in catalog():
-        return _on_hub(catalog()[name]), name
+        entry = catalog()[name]
+        return (str(packaged_model(name)) if entry.is_packaged else _on_hub(entry)), name
     if name.count("/") == 1 and not name.startswith((".", "/")):
         return name, name.rpartition("/")[2]
     raise ModelError(

@@ -18,6 +18,7 @@ import torch
 from protlm.data.flat import record_key
 from protlm.data.readers import ColumnNames, InputPolicy, ReadReport, check_file, iterate_records
 from protlm.errors import DataError, Interrupted, RunError
+from protlm.models.default import default_model
 from protlm.models.embed import embed_records
 from protlm.models.language_model import LanguageModel, Precision
 from protlm.models.loading import load_model
@@ -37,7 +38,7 @@ _CHUNK_KEY = b"protlm_chunk"
 
 
 def embed(
-    model: str | LanguageModel,
+    model: str | LanguageModel | None,
     records: Path | str | Sequence[Record],
     *,
     per_residue: bool = False,
@@ -50,7 +51,7 @@ def embed(
     Parameters
     ----------
     model
-        A name, a folder, or a loaded model.
+        A name, a folder, or a loaded model. `None` takes the packaged antibody model, ``protlm-ab-mini``.
     records
         A file or records.
     per_residue
@@ -65,10 +66,11 @@ def embed(
     polars.DataFrame
         ``id, chain, embedding``, and ``index`` (0-based) per residue.
     """
+    given = list(iterate_records(records)) if isinstance(records, str | Path) else list(records)
+    model = default_model(given, say=lambda _: None) if model is None else model
     loaded = (
         model if isinstance(model, LanguageModel) else load_model(model, device=device, precision=precision)
     )
-    given = list(iterate_records(records)) if isinstance(records, str | Path) else list(records)
     where = str(records) if isinstance(records, str | Path) else "the input"
     given = list(_fitting(given, loaded, where, "error", ReadReport()))
     if not given:

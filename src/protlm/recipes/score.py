@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from protlm.data.readers import ReadReport
 from protlm.errors import ConfigError
+from protlm.models.default import default_model
 from protlm.models.language_model import LanguageModel, Precision
 from protlm.models.loading import load_model
 from protlm.progress import Progress, duration
@@ -61,7 +62,7 @@ def score_file(
     Parameters
     ----------
     models
-        Names or folders; several make an ensemble.
+        Names or folders; several make an ensemble. None takes the packaged antibody model.
     wild_type
         A FASTA file with one record, or a sequence.
     out
@@ -98,6 +99,7 @@ def score_file(
     reference = read_wild_type(wild_type, gaps=gaps, report=reading)
     for line in [describe_wild_type(reference), *reading.lines()]:
         say(line)
+    models = models or [default_model([reference], say=say)]
     if variants is None:
         table = single_substitutions(reference, offset=offset)
     else:
@@ -219,7 +221,7 @@ def _run(
 
 
 def score(
-    model: str | LanguageModel | Sequence[str | LanguageModel],
+    model: str | LanguageModel | Sequence[str | LanguageModel] | None,
     wild_type: str | Record,
     variants: Path | str | Sequence[str] | None = None,
     *,
@@ -234,7 +236,8 @@ def score(
     Parameters
     ----------
     model
-        A name, a folder, a loaded model, or several for an ensemble (their mean).
+        A name, a folder, a loaded model, or several for an ensemble (their mean). `None` takes the
+        packaged antibody model, ``protlm-ab-mini``.
     wild_type
         A FASTA file, a sequence, or a record.
     variants
@@ -253,12 +256,13 @@ def score(
     polars.DataFrame
         Input columns, then ``score``, ``score_<model>``, ``num_masked_contexts``, ``note``.
     """
+    reference = wild_type if isinstance(wild_type, Record) else read_wild_type(wild_type)
+    model = default_model([reference], say=lambda _: None) if model is None else model
     several = [model] if isinstance(model, str | LanguageModel) else list(model)
     loaded = [
         each if isinstance(each, LanguageModel) else load_model(each, device=device, precision=precision)
         for each in several
     ]
-    reference = wild_type if isinstance(wild_type, Record) else read_wild_type(wild_type)
     if variants is None:
         table = single_substitutions(reference, offset=offset)
     elif isinstance(variants, str | Path):
