@@ -47,7 +47,7 @@ def auroc(run, method):
 
 def test_coupled_v_genes_are_found_and_uncoupled_ones_are_not(tmp_path):
     """Positive and negative control: only the pairing differs, so only what sees pairs can tell."""
-    options = {"heavy": "heavy", "light": "light", "seeds": 2, "num_draws": 200, "say": quiet}
+    options = {"seeds": 2, "num_draws": 200, "say": quiet}
     coupled = simulated(tmp_path / "coupled.parquet", 500, pairing_strength=1.0, mutation_rate=0.0, seed=1)
     run = evaluate_pairs([], coupled, tmp_path / "one", **options)
     found = auroc(run, "v_gene")

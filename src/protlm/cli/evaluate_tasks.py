@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from protlm.cli import options
-from protlm.cli.options import Device, Force, PrecisionName, Tokens
+from protlm.cli.options import Device, Force, Heavy, Light, PrecisionName, Tokens
 from protlm.runs import Run
 
 Models = Annotated[list[str] | None, typer.Option("--model", help="Run, folder or name; repeat to compare")]
@@ -77,8 +77,8 @@ def pairs(
     source: Annotated[Path, typer.Option("--input", help="CSV, TSV or Parquet with heavy and light chains")],
     out: Out,
     model: Models = None,
-    heavy: Annotated[str, typer.Option(help="column with the heavy chain")] = "heavy",
-    light: Annotated[str, typer.Option(help="column with the light chain")] = "light",
+    heavy: Heavy = None,
+    light: Light = None,
     negatives: Annotated[
         str, typer.Option(help="other light chain: random, or v-gene-mismatch (of another V family)")
     ] = "random",

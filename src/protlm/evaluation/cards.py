@@ -44,9 +44,9 @@ class DataSource(BaseConfig):
     name: str
     file: str
     """Path below the data folder."""
-    heavy: str
-    """Column of the heavy chain."""
-    light: str
+    heavy: str | None = None
+    """Column of the heavy chain; looked for by its usual names if not given."""
+    light: str | None = None
     id: str | None = None
     genes: dict[Literal["heavy_v", "heavy_j", "light_v", "light_j"], str] = Field(default_factory=dict)
     """Columns of gene calls, where they do not have their usual names."""

@@ -157,7 +157,7 @@ def _path(features: np.ndarray, labels: np.ndarray, strengths: Sequence[float], 
             hint="split into fewer folds, or stratify by the label",
         )
     scaler = StandardScaler().fit(features)
-    scaled = scaler.transform(features)
+    scaled = np.asarray(scaler.transform(features))
     solver = "newton-cholesky" if scaled.shape[1] <= _WIDEST_FOR_NEWTON else "lbfgs"
     model = LogisticRegression(solver=solver, max_iter=_MAX_ITERATIONS, warm_start=True)
     coefficients, intercepts, unconverged = [], [], 0

@@ -12,7 +12,8 @@ from protlm.data.pairs import Negatives
 from protlm.errors import ConfigError, DataError, did_you_mean
 from protlm.evaluation.cards import TaskCard, load_card
 from protlm.evaluation.judging import NUM_DRAWS, Judged, Method, baseline_methods, judge, num_fits
-from protlm.evaluation.task_data import TaskData, build_task, find_files
+from protlm.evaluation.task_data import TaskData, build_task
+from protlm.evaluation.task_files import find_files
 from protlm.models.features import POOLINGS, Pooling, cached_features, with_random_weights
 from protlm.models.language_model import LanguageModel, Precision
 from protlm.progress import Progress
@@ -125,8 +126,8 @@ def evaluate_pairs(
     source: Path | str,
     out: Path | str,
     *,
-    heavy: str,
-    light: str,
+    heavy: str | None = None,
+    light: str | None = None,
     negatives: Negatives = "random",
     within: str | None = None,
     folds: int = 5,
@@ -143,7 +144,7 @@ def evaluate_pairs(
     source
         A table of pairs.
     heavy, light
-        Its columns.
+        Its columns; looked for by their usual names if not given.
     negatives, within
         How light chains are exchanged; see `shuffle_pairs`.
     folds, cdr3_identity

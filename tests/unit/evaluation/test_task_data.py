@@ -8,7 +8,8 @@ from protlm.data.numbering import number_chains
 from protlm.data.simulate import repertoire_frame, simulate_repertoire
 from protlm.errors import ConfigError, DataError
 from protlm.evaluation.cards import TaskCard
-from protlm.evaluation.task_data import build_task, crop, find_files
+from protlm.evaluation.task_data import build_task
+from protlm.evaluation.task_files import crop, find_files
 from protlm.types.record import Chain
 from protlm.types.regions import decode_position
 
