@@ -114,7 +114,7 @@ def evaluate_regions(
     folder = run.checkpoints_path / "regions"
     parts = [_predict(model, records, folder, max_tokens, say) for model in loaded]
     baselines = choose_baselines(
-        models, records, fit_on=baselines_from, folder=run.path / "data" / "baselines", say=say
+        models, records, fit_on=baselines_from, folder=run.checkpoints_path / "baselines", say=say
     )
     parts += [_predict_baseline(baseline, records, folder) for baseline in baselines]
     join_parts(parts, run.table_path("regions"))
