@@ -198,6 +198,10 @@ def test_a_locus_that_is_none_is_counted_and_the_v_call_is_asked(table):
     (record,), report = read(table([airr(locus="heavy-ish")]))
     assert record.chains[0].locus == "H"
     assert report.changed == {"column 'locus' says 'heavy-ish', which is no locus such as IGH; not read": 1}
+    for locus in ("H", "IGH", "igh", "Heavy"):
+        (record,), report = read(table([airr(locus=locus, v_call="")]))
+        assert record.chains[0].locus == "H"
+        assert not report.changed
     (record,), _ = read(table([airr(locus="TRB", v_call="TRBV7-9*01")]))
     assert (record.chains[0].locus, record.chains[0].role) == ("B", Role.BETA)
 
@@ -237,7 +241,8 @@ def test_the_first_line_of_an_oas_file_is_metadata_that_labels_may_name(table, q
     assert [record.id for record in records] == ["x:1", "x:2"]
     assert records[0].labels == {"Species": "human", "Redundancy": "3", "Disease": "None, healthy"}
     chain = records[0].chains[0]
-    assert chain.residues == VH
+    assert not report.changed
+    assert (chain.residues, chain.locus) == (VH, "H")
     assert chain.tracks["region"].tolist() == codes(HEAVY_REGIONS)
     assert (chain.tracks["mutated"] == Mutated.MUTATED).sum() == VH.count("Y")
     with pytest.raises(DataError, match="there is no column 'Specis'") as caught:

@@ -27,6 +27,10 @@ _NO = frozenset(["f", "false", "no", "0", "unproductive"])
 
 _GENE = re.compile(r"(?:IG|TR)[A-Z]{2}[^\s,;]*")
 _LOCUS = re.compile(r"(?:IG|TR)([HKLABGD])(?:$|[VJ])")
+_LOCUS_WORDS = {
+    **{letter: letter for letter in ROLE_OF_LOCUS},  # as in OAS
+    **{"HEAVY": "H", "KAPPA": "K", "LAMBDA": "L", "ALPHA": "A", "BETA": "B", "GAMMA": "G", "DELTA": "D"},
+}
 
 Found = tuple[str, Record | DataError]
 
@@ -216,7 +220,7 @@ def _gene_call(text: str) -> str:
 def _locus(text: str, v_call: str, columns: ChainColumns, counts: Counter[str]) -> str:
     """Give the locus letter that the table names, in a column of its own or by the V gene."""
     if text:
-        if letter := _locus_letter(text):
+        if letter := _LOCUS_WORDS.get(text.upper()) or _locus_letter(text):
             return letter
         counts[
             f"column '{columns.others['locus']}' says '{text}', which is no locus such as IGH; not read"
