@@ -29,7 +29,13 @@ _GENE = re.compile(r"(?:IG|TR)[A-Z]{2}[^\s,;]*")
 _LOCUS = re.compile(r"(?:IG|TR)([HKLABGD])(?:$|[VJ])")
 _LOCUS_WORDS = {
     **{letter: letter for letter in ROLE_OF_LOCUS},  # as in OAS
-    **{"HEAVY": "H", "KAPPA": "K", "LAMBDA": "L", "ALPHA": "A", "BETA": "B", "GAMMA": "G", "DELTA": "D"},
+    "HEAVY": "H",
+    "KAPPA": "K",
+    "LAMBDA": "L",
+    "ALPHA": "A",
+    "BETA": "B",
+    "GAMMA": "G",
+    "DELTA": "D",
 }
 
 Found = tuple[str, Record | DataError]
