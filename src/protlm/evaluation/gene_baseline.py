@@ -15,10 +15,13 @@ from protlm.types.regions import Region, imgt_regions
 
 FIRST_BY_J = 112
 """IMGT position from which on the J gene is the context, before it the V gene: the middle of the CDR3."""
+FIRST_BY_J_OF_LIGHT = 116
+"""The same in light chains, where V genes encode all but the last two residues of most CDR3s."""
 MAX_STRENGTH = 1e6
 """Highest strength of the shrinkage that is looked for."""
 
 _CHUNK = 1 << 14
+_LIGHT = ("K", "L")
 _NUM_LETTERS = len(STANDARD)
 _LETTERS = pl.Series(list(STANDARD))
 _REGION_NAMES = pl.Series([region.name if region else "" for region in Region])
@@ -29,7 +32,7 @@ GENE_COUNTS = pl.Schema(
 
 
 def count_genes(corpus: Corpus, rows: np.ndarray | None = None) -> pl.DataFrame:
-    """Count residues by position and by V gene, from position 112 on by J gene.
+    """Count residues by position and by V gene, from position 112 (light chains: 116) on by J gene.
 
     Parameters
     ----------
@@ -71,7 +74,9 @@ def _count_chunk(corpus: Corpus, rows: np.ndarray, keys: list[str]) -> pl.DataFr
     position, letter = flat.tracks["position"], letter_codes(flat.residues)
     counted = np.flatnonzero((position > 0) & (letter >= 0))
     chain = np.repeat(np.arange(len(chain_rows)), flat.chain_lengths)[counted]
-    by_j = pl.Series(position[counted] >> 8 >= FIRST_BY_J)
+    is_light = calls["locus"].is_in(_LIGHT).to_numpy()[chain]
+    first_by_j = np.where(is_light, FIRST_BY_J_OF_LIGHT, FIRST_BY_J)
+    by_j = pl.Series(position[counted] >> 8 >= first_by_j)
     table = pl.DataFrame(
         {
             "locus": genes["locus"].gather(chain),
@@ -139,13 +144,14 @@ def _strength(loss: Callable[[float], float]) -> float:
 
 
 class GeneBaseline:
-    r"""Predicts a residue from its IMGT position and the chain's V gene, from 112 on its J gene.
+    r"""Predicts a residue from its IMGT position and the chain's V gene, near the end its J gene.
 
     .. math:: p(a \mid c) = \frac{n_{ca} + \kappa_r f_{pa}}{n_c + \kappa_r}
 
     with the counts of the gene at the position, shrunk to the frequency :math:`f` at the position by a
-    strength fitted by locus and region, see `fit_strengths`. Positions up to 111 go by the V gene, the J half
-    of the CDR3 and framework 4 by the J gene, as the chain's calls name them; without a call, :math:`p = f`.
+    strength fitted by locus and region, see `fit_strengths`. Positions up to 111 (light chains: 115) go by
+    the V gene, the end of the CDR3 and framework 4 by the J gene, as the chain's calls name them; without a
+    call, :math:`p = f`.
 
     Parameters
     ----------
@@ -196,9 +202,10 @@ class GeneBaseline:
         """Put the counts of a chain's genes in, where there are any."""
         positions = chain.tracks["position"]
         genes = gene_of(chain.v_call), gene_of(chain.j_call)
+        first_by_j = FIRST_BY_J_OF_LIGHT if chain.locus in _LIGHT else FIRST_BY_J
         known, rows = [], []
         for index, position in enumerate(positions.tolist()):
-            gene = genes[position >> 8 >= FIRST_BY_J]
+            gene = genes[position >> 8 >= first_by_j]
             counts = self._counts.get((chain.locus, gene, position)) if gene else None
             if counts is not None:
                 known.append(index)

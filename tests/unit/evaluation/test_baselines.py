@@ -60,6 +60,19 @@ def test_genes_are_counted_by_v_up_to_111_and_by_j_from_112(corpus):
     }
 
 
+def test_in_light_chains_j_begins_at_116(tmp_path):
+    positions = np.array([encode_position(each) for each in ("115", "116")], dtype=np.uint16)
+    chain = Chain("PT", locus="K", v_call="IGKV1-39", j_call="IGKJ1", tracks={"position": positions})
+    corpus = write_corpus(tmp_path / "light", [Record("a", (chain,))])
+    assert count_genes(corpus)["gene"].to_list() == ["IGKJ1", "IGKV1-39"]
+    baseline = GeneBaseline(
+        count_genes(corpus),
+        pl.DataFrame({"locus": ["K"], "region": ["CDR3"], "strength": [1e-3]}),
+        FrequencyBaseline(count_residues(corpus), use_v_gene=False),
+    )
+    assert np.exp(baseline.logprobs_of([chain]))[[0, 1], [STANDARD.index(a) for a in "PT"]].min() > 0.99
+
+
 def test_counts_of_a_gene_are_shrunk_to_the_position(corpus):
     """V2 at 1 with strength 4: f(A) = 3.1 / 7, so p(A) = (1 + 4 · 3.1 / 7) / (2 + 4)."""
     frequencies = FrequencyBaseline(count_residues(corpus), use_v_gene=False)
