@@ -27,8 +27,8 @@ def demo(
     paths = run(out, size=size, seed=seed, say=options.say)
     import polars as pl
 
+    from protlm.report.evaluation_lines import comparison_lines, summary_lines
     from protlm.report.page import write_report
-    from protlm.report.tables import comparison_lines, summary_lines
 
     tables = paths["evaluation"] / "tables"
     typer.echo("\n" + "\n".join(summary_lines(pl.read_parquet(tables / "regions_summary.parquet"))))
