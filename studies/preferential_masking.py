@@ -4,7 +4,7 @@
 
 Two data sets: real human heavy chains (by default the developers' file from the Observed Antibody Space),
 and a simulated paired repertoire, whose N residues and mutations are known. Each arm is trained under three
-seeds; the two arms of a seed start from the same weights, see the same batches, and draw the masks from the same
+seeds; the two arms of a seed start from the same weights, see the same batches and draw masks from the same
 numbers. Held-out chains share no V-gene and CDR3 group with the training ones. The tables in OUT/pooled hold,
 per region, the mean over seeds and residues with an interval that resamples groups, and each seed by itself.
 """

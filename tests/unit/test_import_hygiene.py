@@ -22,7 +22,9 @@ def test_importing_protlm_loads_nothing_heavy():
     assert loaded_after("import protlm") == set()
 
 
-@pytest.mark.parametrize("verb", ["", "pretrain", "score", "report", "embed", "prepare", "demo", "convert", "models"])
+@pytest.mark.parametrize(
+    "verb", ["", "pretrain", "score", "report", "embed", "prepare", "demo", "convert", "models"]
+)
 def test_help_loads_nothing_heavy(verb):
     code = f"sys.argv = ['protlm', *'{verb} --help'.split()]\nfrom protlm.cli.main import main\n"
     code += "try:\n    main()\nexcept SystemExit:\n    pass"
