@@ -55,7 +55,11 @@ IDS = {
     "esm-pipe": {"<cls>": 0, "L": 4, "-": 30, "|": 31, "<mask>": 32},
     "preferential-masking": {
         **{letter: index for index, letter in enumerate("ARNDCQEGHILKMFPSTWYVX")},
-        "<pad>": 21, "<mask>": 22, "<cls>": 23, "<unk>": 24, "<eos>": 25,
+        "<pad>": 21,
+        "<mask>": 22,
+        "<cls>": 23,
+        "<unk>": 24,
+        "<eos>": 25,
     },
     "balm": {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "<mask>": 4, "A": 5, "C": 6, "Y": 24},
     "balm-package": {"<cls>": 0, "L": 4, "-": 30, "<mask>": 31},
