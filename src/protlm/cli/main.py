@@ -49,6 +49,16 @@ def main() -> None:
     """
     signal.signal(signal.SIGTERM, _interrupt)
     try:
+        _run()
+    except SystemExit as leave:
+        processes = sys.modules.get("protlm.training.processes")
+        if processes is not None and processes.num_launched() > 1:
+            processes.end_process(leave.code if isinstance(leave.code, int) else int(leave.code is not None))
+        raise
+
+
+def _run() -> None:
+    try:
         app()
     except Interrupted as error:
         _tell(f"{error}\n")

@@ -2,10 +2,11 @@
 
 import atexit
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -132,6 +133,23 @@ def _leave() -> None:
     """Leave the group of processes at the end of this one."""
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+
+
+def end_process(exit_status: int) -> NoReturn:
+    """End one of several processes at once, after its work.
+
+    Threads of torch sometimes abort a process while its interpreter is taken down, which a launcher
+    would report as a failure of a training that is done.
+
+    Parameters
+    ----------
+    exit_status
+        What the launcher sees.
+    """
+    _leave()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_status)
 
 
 def num_launched(environment: Mapping[str, str] = os.environ) -> int:
