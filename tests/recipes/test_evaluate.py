@@ -25,7 +25,9 @@ from protlm.report.evaluation_lines import (
     partner_lines,
     segment_lines,
     sequence_lines,
-    summary_lines,
+    accuracy_lines,
+    entropy_lines,
+    mutation_lines,
 )
 from protlm.report.figures.style import BASELINES
 from protlm.types.record import Record
@@ -155,15 +157,17 @@ def test_a_run_that_kept_frequencies_alone_has_those_baselines(models, corpus, t
 
 
 def test_terminal_tables_fit_a_hundred_columns(evaluation):
-    writers = {
-        "regions_summary": summary_lines,
-        "segments": segment_lines,
-        "calibration": calibration_lines,
-        "germline_bias": germline_bias_lines,
-        "comparisons": comparison_lines,
-        "sequences_summary": sequence_lines,
-    }
-    for name, write in writers.items():
+    writers = [
+        ("regions_summary", accuracy_lines),
+        ("regions_summary", entropy_lines),
+        ("regions_summary", mutation_lines),
+        ("segments", segment_lines),
+        ("calibration", calibration_lines),
+        ("germline_bias", germline_bias_lines),
+        ("comparisons", comparison_lines),
+        ("sequences_summary", sequence_lines),
+    ]
+    for name, write in writers:
         lines = write(table(evaluation, name))
         assert lines
         assert max(map(len, lines)) <= 100, max(lines, key=len)

@@ -27,11 +27,11 @@ def demo(
     paths = run(out, size=size, seed=seed, say=options.say)
     import polars as pl
 
-    from protlm.report.evaluation_lines import comparison_lines, summary_lines
+    from protlm.report.evaluation_lines import accuracy_lines, comparison_lines
     from protlm.report.page import write_report
 
     tables = paths["evaluation"] / "tables"
-    typer.echo("\n" + "\n".join(summary_lines(pl.read_parquet(tables / "regions_summary.parquet"))))
+    typer.echo("\n" + "\n".join(accuracy_lines(pl.read_parquet(tables / "regions_summary.parquet"))))
     typer.echo("\n".join(comparison_lines(pl.read_parquet(tables / "comparisons.parquet"))))
     sources = [paths[name] for name in ("cdr3", "uniform", "evaluation", "scan")]
     report = out / "report.html"

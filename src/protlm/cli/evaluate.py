@@ -41,6 +41,9 @@ def regions(
     by_sequence: Annotated[
         bool, typer.Option("--by-sequence", help="also aggregate and test as Ng & Briney do")
     ] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="print segments, mutation, calibration and germline bias too")
+    ] = False,
     device: Device = "auto",
     precision: PrecisionName = "float32",
     max_tokens: Tokens = None,
@@ -70,17 +73,21 @@ def regions(
     if as_json:
         typer.echo(tables["regions_summary"].write_ndjson(), nl=False)
         return
-    writers = {
-        "regions_summary": write.summary_lines,
-        "segments": write.segment_lines,
-        "calibration": write.calibration_lines,
-        "germline_bias": write.germline_bias_lines,
-        "comparisons": write.comparison_lines,
-        "sequences_summary": write.sequence_lines,
-    }
-    for name, lines in writers.items():
-        if name in tables:
+    writers = [
+        ("regions_summary", write.accuracy_lines, True),
+        ("regions_summary", write.entropy_lines, True),
+        ("regions_summary", write.mutation_lines, full),
+        ("segments", write.segment_lines, full),
+        ("calibration", write.calibration_lines, full),
+        ("germline_bias", write.germline_bias_lines, full),
+        ("comparisons", write.comparison_lines, True),
+        ("sequences_summary", write.sequence_lines, True),
+    ]
+    for name, lines, is_wanted in writers:
+        if is_wanted and name in tables:
             typer.echo("\n".join(lines(tables[name])))
+    if not full:
+        options.say(f"more is in {run.path / 'tables'}; --full prints it, and protlm report draws it")
     if "sequences_comparisons" in tables:
         typer.echo("by sequence, as published:")
         typer.echo("\n".join(write.comparison_lines(tables["sequences_comparisons"], kinds="antibodies")))

@@ -6,14 +6,15 @@ from typing import Any
 import polars as pl
 
 from protlm.report.figures.regions import KINDS
+from protlm.report.figures.style import BASELINES
 from protlm.report.tables import format_table, wide_table, with_interval
 
 _FEW = ("framework", "CDRs", "CDR3", "all")
 """Regions where the whole list would be too long; the tables of the Run have the others."""
 
 
-def summary_lines(summary: pl.DataFrame) -> list[str]:
-    """Write accuracy and cross-entropy per chain and region, then accuracy by mutation.
+def accuracy_lines(summary: pl.DataFrame) -> list[str]:
+    """Write accuracy per chain and region.
 
     Parameters
     ----------
@@ -26,8 +27,35 @@ def summary_lines(summary: pl.DataFrame) -> list[str]:
         sizes = f"{part['n_records'].max():,} records in {part['n_groups'].max():,} groups"
         lines += [f"accuracy, {chain} chain [95 % interval]; {sizes}"]
         lines += [*_by_model(everything, ["region"], "accuracy"), ""]
+    return lines
+
+
+def entropy_lines(summary: pl.DataFrame) -> list[str]:
+    """Write cross-entropy per chain and region.
+
+    Parameters
+    ----------
+    summary
+        The table ``regions_summary``.
+    """
+    lines: list[str] = []
+    for (chain,), part in summary.group_by("chain", maintain_order=True):
+        everything = part.filter(pl.col("residues") == "all")
         lines += [f"cross-entropy in nats, {chain} chain [95 % interval]; perplexity is its exponential"]
         lines += [*_by_model(everything, ["region"], "cross_entropy"), ""]
+    return lines
+
+
+def mutation_lines(summary: pl.DataFrame) -> list[str]:
+    """Write accuracy by mutation, where it is known, per chain and in a few regions.
+
+    Parameters
+    ----------
+    summary
+        The table ``regions_summary``.
+    """
+    lines: list[str] = []
+    for (chain,), part in summary.group_by("chain", maintain_order=True):
         split = part.filter((pl.col("residues") != "all") & pl.col("region").is_in(_FEW))
         if not split.is_empty():
             order = (pl.col("residues").cast(pl.Enum(list(KINDS))), pl.col("region").cast(pl.Enum(_FEW)))
@@ -94,6 +122,8 @@ def germline_bias_lines(bias: pl.DataFrame) -> list[str]:
 def comparison_lines(comparisons: pl.DataFrame, *, kinds: str = "residues") -> list[str]:
     """Write differences in accuracy region by region, a column for each pair of models.
 
+    Differences to the baselines are written only where there is a single model.
+
     Parameters
     ----------
     comparisons
@@ -103,6 +133,8 @@ def comparison_lines(comparisons: pl.DataFrame, *, kinds: str = "residues") -> l
     """
     lines: list[str] = []
     chosen = comparisons.filter((pl.col("metric") == "accuracy") & (pl.col(kinds) == "all"))
+    of_models = chosen.filter(~pl.col("second").is_in(list(BASELINES)))
+    chosen = chosen if of_models.is_empty() else of_models
     for (chain,), part in chosen.group_by("chain", maintain_order=True):
         regions = part["region"].unique(maintain_order=True).to_list()
         columns = {}
