@@ -18,16 +18,16 @@ from protlm.recipes.evaluate import evaluate_regions
 from protlm.recipes.evaluate_partner import evaluate_partner
 from protlm.recipes.evaluated import BASELINE_NAMES
 from protlm.report.evaluation_lines import (
+    accuracy_lines,
     calibration_lines,
     comparison_lines,
+    entropy_lines,
     germline_bias_lines,
+    mutation_lines,
     mutation_masking_lines,
     partner_lines,
     segment_lines,
     sequence_lines,
-    accuracy_lines,
-    entropy_lines,
-    mutation_lines,
 )
 from protlm.report.figures.style import BASELINES
 from protlm.types.record import Record
