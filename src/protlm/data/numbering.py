@@ -60,13 +60,14 @@ def number_records(
     receptor: Receptor = "auto",
     unnumbered: Unnumbered = "keep",
     two_domains: TwoDomains = "keep-first",
+    groups: bool = True,
     report: NumberingReport | None = None,
 ) -> Iterator[Record]:
     """Stream records with `position` and `region` tracks, locus and role filled in.
 
     Residues outside the variable domain keep region `NONE`. A `region` track that a record brings along
     counts where the numbering differs. Where a chain has a locus or role, that type is tried first, and
-    others only where it gives no sure domain. Records without a group get one from `default_group`.
+    others only where it gives no sure domain.
 
     Parameters
     ----------
@@ -80,6 +81,9 @@ def number_records(
     two_domains
         What to do with a record of which a chain has more than one variable domain: number the first and
         leave the rest without regions, stop, drop it, or make each domain a chain, heavy first.
+    groups
+        Whether records without a group get one from `default_group`. Where germline genes are assigned next,
+        leave that to `with_default_groups` behind it, which then knows the V genes.
     report
         Filled with counts.
 
@@ -112,7 +116,7 @@ def number_records(
         for record, outcomes in zip(chunk, found, strict=True):
             numbered = _number_record(record, outcomes, unnumbered, two_domains, report)
             if numbered is not None:
-                yield numbered
+                yield _with_default_group(numbered) if groups else numbered
 
 
 def number_chains(chains: Sequence[Chain], *, types: str = ANTIBODY_TYPES) -> list[Chain | str]:
@@ -151,24 +155,37 @@ def number_chains(chains: Sequence[Chain], *, types: str = ANTIBODY_TYPES) -> li
 def default_group(record: Record) -> str:
     """Give V gene and CDR3 of the first chain that has both, such as ``IGHV3-66|SRWGGDGFYAMDY``.
 
-    Without a V gene, as in every FASTA file, the locus stands for it, ``H|SRWGGDGFYAMDY``, of the first
-    heavy chain with a CDR3, else of the first chain with one; without a CDR3 it is the empty string.
+    Heavy chains go before others. Without any V gene, as in a FASTA file that was not compared with germline
+    genes, the locus stands for it, ``H|SRWGGDGFYAMDY``; without a CDR3 it is the empty string.
 
     Parameters
     ----------
     record
         A numbered record.
     """
-    return _group_of(record.chains)
-
-
-def _group_of(chains: Sequence[Chain]) -> str:
-    found = [(chain, cdr3) for chain in chains if (cdr3 := _cdr3(chain))]
+    found = [(chain, cdr3) for chain in record.chains if (cdr3 := _cdr3(chain))]
+    found.sort(key=lambda each: each[0].role != Role.HEAVY)  # stable
     for chain, cdr3 in found:
         if chain.v_call:
             return f"{gene_of(chain.v_call)}|{cdr3}"
-    found.sort(key=lambda each: each[0].role != Role.HEAVY)  # stable
     return f"{found[0][0].locus}|{found[0][1]}" if found else ""
+
+
+def with_default_groups(records: Iterable[Record]) -> Iterator[Record]:
+    """Stream records of which those without a group have the one of `default_group`.
+
+    Parameters
+    ----------
+    records
+        Numbered, and with V genes where these are to count.
+    """
+    return map(_with_default_group, records)
+
+
+def _with_default_group(record: Record) -> Record:
+    if record.group:
+        return record
+    return Record(record.id, record.chains, record.labels, default_group(record))
 
 
 def gene_of(call: str) -> str:
@@ -290,7 +307,7 @@ def _number_record(
         return None
     if len(chains) == len(record.chains):
         chains = _as_named(record, chains, report)
-    return Record(record.id, tuple(chains), record.labels, record.group or _group_of(chains))
+    return Record(record.id, tuple(chains), record.labels, record.group)
 
 
 def _count_domains(
@@ -408,4 +425,5 @@ __all__ = [
     "gene_of",
     "number_chains",
     "number_records",
+    "with_default_groups",
 ]

@@ -17,6 +17,14 @@ BASELINES = ("majority", "mutation_count", "v_gene", "ends", "ends_and_source")
 """What stands beside every model; see `protlm.evaluation.trivial`."""
 
 
+def _regular_expression(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"{value!r} is no regular expression: {error}") from None
+    return value
+
+
 class Filter(BaseConfig):
     """Which rows stay. A row that fails is counted under the filter's name."""
 
@@ -31,11 +39,7 @@ class Filter(BaseConfig):
     @field_validator("matches")
     @classmethod
     def _compiles(cls, value: str) -> str:
-        try:
-            re.compile(value)
-        except re.error as error:
-            raise ValueError(f"is no regular expression: {error}") from None
-        return value
+        return _regular_expression(value)
 
 
 class DataSource(BaseConfig):
@@ -64,7 +68,7 @@ class DataSource(BaseConfig):
 
 
 class ShuffledPairs(BaseConfig):
-    """Native pairs (1) against pairs with an exchanged light chain (0)."""
+    """Pairs with an exchanged light chain (1, the positive class) against native pairs (0)."""
 
     kind: Literal["shuffled-pairs"] = "shuffled-pairs"
     negatives: Negatives = "random"
@@ -106,11 +110,22 @@ class Split(BaseConfig):
     name: str
     by: tuple[str, ...]
     """Keys that are joined to connected components: ``clonotype``, ``chain``, or columns."""
+    separators: dict[str, str] = Field(default_factory=dict)
+    """For columns of `by` with several values in a cell, such as two publications: a regular expression of what
+    is between them. Records that share one of the values stay together."""
     folds: Annotated[int, Field(ge=3)] = 5
     cdr3_identity: Rate = 0.8
     """Of the key ``clonotype``."""
     stratify: bool = True
     """Whether the folds have alike shares of the classes."""
+
+    @model_validator(mode="after")
+    def _separators_fit(self) -> "Split":
+        for column, separator in self.separators.items():
+            if column not in self.by or column in ("clonotype", "chain"):
+                raise ValueError(f"a separator for '{column}', which is no column of 'by' of '{self.name}'")
+            _regular_expression(separator)
+        return self
 
 
 class Published(BaseConfig):

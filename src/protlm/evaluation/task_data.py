@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from protlm.data.split_report import SplitReport, report_split
 from protlm.data.splits import Groups, Values, assign_folds, connected_groups
 from protlm.errors import ConfigError, DataError, did_you_mean
 from protlm.evaluation.cards import ByColumn, BySource, ShuffledPairs, Split, TaskCard
-from protlm.evaluation.task_files import DATASET, read_source, text_of
+from protlm.evaluation.task_files import DATASET, read_source, text_of, values_of
 from protlm.types.record import Record
 
 
@@ -30,8 +30,10 @@ class Trial:
     folds: np.ndarray
     """int64 ``[n]``."""
     groups: np.ndarray
-    """Unit of resampling of each, 0-based; the same over the seeds of a split; int64 ``[n]``."""
+    """Unit of resampling of each, 0-based; the same over the seeds of a split; int64 ``[n]``. A shuffled pair
+    is of the unit of its heavy chain's native pair."""
     num_groups: int
+    """Units of the split that have a row in any of its trials."""
 
 
 @dataclass
@@ -104,8 +106,10 @@ def _groups(records: Sequence[Record], split: Split, lines: list[str]) -> Groups
         elif name == "chain":
             keys.append(chain_keys(records))
         else:
-            keys.append([(text_of(record, name),) for record in records])
-            counts[f"no value of '{name}'"] += sum(not text_of(record, name) for record in records)
+            values = [values_of(record, name, split.separators.get(name)) for record in records]
+            keys.append(values)
+            counts[f"no value of '{name}'"] += sum(not own for own in values)
+            counts[f"several values of '{name}'"] += sum(len(own) > 1 for own in values)
     lines += [f"split '{split.name}': {n:,} × {reason}" for reason, n in counts.items() if n]
     return connected_groups(*keys, names=[record.id for record in records])
 
@@ -156,7 +160,7 @@ def _classes(
         cdr3s = [cdr3_of(main_chain(record)) for record in records]
         taken = {cdr3 for cdr3, label in zip(cdr3s, classes, strict=True) if label is not False}
         for row, label in enumerate(classes):
-            if label is False and cdr3s[row] in taken:
+            if label is False and cdr3s[row] and cdr3s[row] in taken:
                 counts["heavy CDR3 is that of an antibody of the other class or of one left out"] += 1
                 classes[row] = None
     return classes
@@ -193,9 +197,11 @@ def _shuffled(
     within = None if target.within is None else [text_of(record, target.within) for record in pool]
     everything: list[Record] = list(pool)
     place = {_content(record): row for row, record in enumerate(pool)}
-    trials, reports = [], {}
+    trials: list[Trial] = []
+    reports = {}
     for split in card.splits:
         groups = _groups(pool, split, lines)
+        own: list[Trial] = []
         for seed in seeds:
             folds = assign_folds(groups, [1 / split.folds] * split.folds, strata=within, seed=seed)
             shuffle = shuffle_pairs(pool, folds, within=within, negatives=target.negatives, seed=seed)
@@ -209,7 +215,7 @@ def _shuffled(
             _check_shuffle(pool, folds, native, rows)
             if seed == seeds[0]:
                 counts.update({f"{reason} (split '{split.name}')": n for reason, n in shuffle.counts.items()})
-            trials.append(
+            own.append(
                 Trial(
                     split.name,
                     seed,
@@ -220,12 +226,29 @@ def _shuffled(
                     len(groups.names),
                 )
             )
-            if seed == seeds[0]:
-                own = [everything[row] for row in trials[-1].rows.tolist()]
-                words = ["shuffled" if label else "native" for label in trials[-1].labels]
-                codes = Groups(trials[-1].groups, groups.names)
-                reports[split.name] = _report(card, split, own, trials[-1].folds, codes, words)
+        own = _units_in_use(own)
+        trials += own
+        if own:
+            reports[split.name] = _report_shuffled(card, split, everything, own[0])
     return TaskData(everything, _sources(card, everything), trials, reports)
+
+
+def _units_in_use(trials: list[Trial]) -> list[Trial]:
+    """Renumber the units of resampling so that each is in a trial: those of pairs left out are no units."""
+    used, codes = np.unique(np.concatenate([trial.groups for trial in trials]), return_inverse=True)
+    ends = np.cumsum([len(trial.groups) for trial in trials])[:-1]
+    return [
+        replace(trial, groups=own.astype(np.int64), num_groups=len(used))
+        for trial, own in zip(trials, np.split(codes, ends), strict=True)
+    ]
+
+
+def _report_shuffled(card: TaskCard, split: Split, records: Sequence[Record], trial: Trial) -> SplitReport:
+    own = [records[row] for row in trial.rows.tolist()]
+    words = ["shuffled" if label else "native" for label in trial.labels]
+    names, codes = np.unique(trial.groups, return_inverse=True)
+    there = Groups(codes.astype(np.int64), tuple(map(str, names)))
+    return _report(card, split, own, trial.folds, there, words)
 
 
 def _content(record: Record) -> tuple[str, ...]:
@@ -236,12 +259,16 @@ def _check_shuffle(
     pool: Sequence[Record], folds: np.ndarray, native: np.ndarray, rows: Sequence[int]
 ) -> None:
     """Make sure of what the whole task rests on."""
-    assert all(row >= len(pool) for row in rows), "a shuffled pair is native"
+    mistake = next((f"the shuffled pair {row} is native" for row in rows if row < len(pool)), None)
     sides: dict[str, int] = {}
     for row in native.tolist():
         for chain in pool[row].chains:
-            side = sides.setdefault(chain.residues, int(folds[row]))
-            assert side == folds[row], "a chain is in two folds"
+            if sides.setdefault(chain.residues, int(folds[row])) != folds[row]:
+                mistake = f"a chain of '{pool[row].id}' is in two folds"
+    if mistake is not None:
+        raise DataError(
+            f"pairs were shuffled wrongly: {mistake}", hint="this is an error of protlm: report it"
+        )
 
 
 def _report(
@@ -253,9 +280,10 @@ def _report(
     labels: Sequence[str],
 ) -> SplitReport:
     """Look at a split, also for what it did not ask to keep together."""
-    columns = {name for each in card.splits for name in each.by} - {"clonotype", "chain"}
+    columns = {name: None for each in card.splits for name in each.by if name not in ("clonotype", "chain")}
+    separators = columns | {name: mark for each in card.splits for name, mark in each.separators.items()}
     keys = {"clonotype": clonotype_keys(records, identity=split.cdr3_identity)}
-    keys |= {name: [(text_of(record, name),) for record in records] for name in sorted(columns)}
+    keys |= {name: [values_of(record, name, mark) for record in records] for name, mark in separators.items()}
     return report_split(records, [str(fold) for fold in folds], groups, labels=labels, keys=keys)
 
 

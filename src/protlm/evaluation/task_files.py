@@ -100,11 +100,9 @@ def read_source(
     given = list(iterate_records(path, columns=columns, policy=policy, report=reading))
     for reason, count in reading.dropped.items():
         counts[f"{source.name}: {reason}"] += count
-    given = [
-        record
-        for record in given
-        if (failed := _failed(record, source, skip_filters)) is None or counts.update([failed])
-    ]
+    failed = [_failed(record, source, skip_filters) for record in given]
+    counts.update(reason for reason in failed if reason is not None)
+    given = [record for record, reason in zip(given, failed, strict=True) if reason is None]
     kept = []
     for record in number_records(given, receptor="antibody", report=numbering):
         chains = heavy_and_light(record)
@@ -138,6 +136,23 @@ def text_of(record: Record, column: str) -> str:
     """
     value = record.labels.get(column)
     return "" if value is None else str(value).strip()
+
+
+def values_of(record: Record, column: str, separator: str | None) -> tuple[str, ...]:
+    """Give the trimmed values of a label that may have several; none where it is missing.
+
+    Parameters
+    ----------
+    record
+        With labels.
+    column
+        Name of one.
+    separator
+        Regular expression of what is between two values; one value, if not given.
+    """
+    text = text_of(record, column)
+    parts = [text] if separator is None else re.split(separator, text)
+    return tuple(dict.fromkeys(part for each in parts if (part := each.strip())))
 
 
 def _labels(card: TaskCard, source: DataSource) -> tuple[str, ...]:

@@ -101,12 +101,15 @@ def evaluate_task(
     for line in _lines(card, paths, examples):
         say(line)
     leakage = {name: say_leakage(name, examples.records, say) for name in map(str, models)}
+    read = [(model, "model") for model in loaded]
     if random_weights:
-        loaded = [each for model in loaded for each in (model, with_random_weights(model))]
+        read = [
+            each for model, _ in read for each in ((model, "model"), (with_random_weights(model), "baseline"))
+        ]
     folder = feature_folder() if cache is None else Path(cache)
     methods = [
-        _method(model, examples.records, folder, pooling, max_tokens, number, random_weights, say)
-        for number, model in enumerate(loaded)
+        Method(model.name, kind, _features(model, examples.records, folder, pooling, max_tokens, say))
+        for model, kind in read
     ]
     baselines, notes = baseline_methods(card, examples)
     methods += baselines
@@ -203,16 +206,14 @@ def _lines(card: TaskCard, paths: dict[str, Path], examples: TaskData) -> list[s
     return lines
 
 
-def _method(
+def _features(
     model: LanguageModel,
     records: Sequence[Record],
     folder: Path,
     pooling: Pooling,
     max_tokens: int | None,
-    number: int,
-    random_weights: bool,
     say: Say,
-) -> Method:
+) -> np.ndarray:
     """Read the records through a model once, or take what an earlier Run kept."""
     _refuse_too_long(model, records)
     tokens = sum(len(record) + model.layout.num_specials(len(record.chains)) for record in records)
@@ -228,8 +229,7 @@ def _method(
         )
     if was_there:
         say(f"{model.name}: features were in {folder}")
-    is_random = random_weights and number % 2 == 1
-    return Method(model.name, "baseline" if is_random else "model", features)
+    return features
 
 
 def _refuse_too_long(model: LanguageModel, records: Sequence[Record]) -> None:
@@ -261,7 +261,8 @@ def _write(
     judged.metrics.write_parquet(run.table_path("metrics"))
     judged.differences.write_parquet(run.table_path("differences"))
     facts = {
-        "num_records": len(examples.records),
+        "num_records": len(examples.trials[0].rows),
+        "num_distinct_records": len(examples.records),
         "task": card.model_dump(mode="json"),
         "inputs": [
             {"name": name, "path": str(path), "sha256": file_hash(path)} for name, path in paths.items()

@@ -9,7 +9,14 @@ from protlm.data.corpus import Corpus, CorpusWriter, names_corpus
 from protlm.data.germline_assignment import SAME_SPECIES, assign_germline
 from protlm.data.germline_report import GermlineReport
 from protlm.data.germline_set import PACKAGE_SET, open_germline
-from protlm.data.numbering import NumberingReport, Receptor, TwoDomains, Unnumbered, number_records
+from protlm.data.numbering import (
+    NumberingReport,
+    Receptor,
+    TwoDomains,
+    Unnumbered,
+    number_records,
+    with_default_groups,
+)
 from protlm.data.readers import ColumnNames, InputPolicy, ReadReport, check_file, iterate_records
 from protlm.data.splits import is_held_out
 from protlm.errors import DataError
@@ -90,9 +97,14 @@ def prepare(
     with CorpusWriter(out, force=force) as writer:
         records = iterate_records(source, columns=columns, policy=policy, report=reading)
         records = number_records(
-            records, receptor=receptor, unnumbered=unnumbered, two_domains=two_domains, report=numbering
+            records,
+            receptor=receptor,
+            unnumbered=unnumbered,
+            two_domains=two_domains,
+            groups=False,
+            report=numbering,
         )
-        for record in assign(records):
+        for record in with_default_groups(assign(records)):
             subset = ""
             if holdout:
                 subset = HELD_OUT if is_held_out(record, holdout, seed=seed) else TRAIN

@@ -198,6 +198,7 @@ class _Trainer:
         with progress, self._stop_request() as stop:
             if first_step == 0:
                 self._evaluate(0)
+            meter.start()
             for step, micro_batches in itertools.islice(
                 self.job.steps(first_step), settings.max_steps - first_step
             ):
@@ -209,9 +210,11 @@ class _Trainer:
                 progress.advance(f"loss {meter.loss:.3f} · {meter.tokens_per_second:,.0f} tokens/s")
                 if done % settings.eval_every == 0 or is_last:
                     self._evaluate(done)
+                    meter.start()
                 is_asked = self.processes.any(stop.is_asked)
                 if not is_last and (is_asked or done % settings.save_every == 0):
                     self._save(done)
+                    meter.start()
                 if is_asked:
                     break
         if done < settings.max_steps:
@@ -339,11 +342,15 @@ class _Meter:
     def __init__(self) -> None:
         self.loss = self.tokens_per_second = math.nan
         self._reset()
+        self.start()
 
     def _reset(self) -> None:
         self._sums: dict[str, tuple[float, int]] = {}
-        self._tokens, self._norm, self._steps = 0, 0.0, 0
-        self._start = time.perf_counter()
+        self._tokens, self._norm, self._steps, self._seconds = 0, 0.0, 0, 0.0
+
+    def start(self) -> None:
+        """Count time from now on: what came since the last step was no training."""
+        self._since = time.perf_counter()
 
     def add(self, sums: dict[str, tuple[float, int]], num_tokens: int, norm: float) -> None:
         _accumulate(self._sums, sums)
@@ -352,7 +359,9 @@ class _Meter:
         self._steps += 1
         total, count = self._sums.get("loss", (math.nan, 1))
         self.loss = total / count
-        self.tokens_per_second = self._tokens / (time.perf_counter() - self._start)
+        self._seconds += time.perf_counter() - self._since
+        self.tokens_per_second = self._tokens / self._seconds
+        self.start()
 
     def take(self) -> dict[str, float]:
         means = {name: total / count for name, (total, count) in self._sums.items()}
@@ -367,11 +376,13 @@ class _Meter:
     def state(self) -> dict[str, Any]:
         """Give the sums since the last log line as plain values, so that a resumed line is whole."""
         sums = {name: list(pair) for name, pair in self._sums.items()}
-        return {"sums": sums, "tokens": self._tokens, "norm": self._norm, "steps": self._steps}
+        facts = {"tokens": self._tokens, "norm": self._norm, "steps": self._steps, "seconds": self._seconds}
+        return {"sums": sums, **facts}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self._sums = {name: (total, count) for name, (total, count) in state["sums"].items()}
         self._tokens, self._norm, self._steps = state["tokens"], state["norm"], state["steps"]
+        self._seconds = state["seconds"]
 
 
 class _Board:

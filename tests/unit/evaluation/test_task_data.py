@@ -8,9 +8,9 @@ from protlm.data.numbering import number_chains
 from protlm.data.simulate import repertoire_frame, simulate_repertoire
 from protlm.errors import ConfigError, DataError
 from protlm.evaluation.cards import TaskCard
-from protlm.evaluation.task_data import build_task
+from protlm.evaluation.task_data import _check_shuffle, build_task
 from protlm.evaluation.task_files import crop, find_files
-from protlm.types.record import Chain
+from protlm.types.record import Chain, Record
 from protlm.types.regions import decode_position
 
 SOURCE = {
@@ -176,3 +176,68 @@ def test_genes_come_from_the_cards_columns(tmp_path, frame):
     data = build(tmp_path, own.drop("v_call_heavy"), task)
     assert {record.chains[0].v_call for record in data.records} <= set(frame["v_call_heavy"])
     assert np.all([record.chains[0].v_call.startswith("IGHV") for record in data.records])
+
+
+def test_a_cell_with_two_publications_links_both(tmp_path, frame):
+    """Rows 0 to 19 are of A, 20 to 39 of B; row 5 names both, so A and B are one group, and C apart."""
+    papers = ["A (x)"] * 20 + ["B (y)"] * 20 + ["C and D (z)"] * 2 + [f"E{row} (w)" for row in range(18)]
+    papers[5] = "A (x) and B (y)"
+    frame = frame.with_columns(paper=pl.Series(papers), epitope=pl.Series(["RBD", "NTD"] * 30))
+    split = {"name": "paper", "by": ["paper"], "folds": 3}
+
+    def sizes(**more):
+        trial = build(tmp_path, frame, card(splits=[split | more])).trials[0]
+        return sorted(np.bincount(trial.groups).tolist(), reverse=True)[:3]
+
+    assert sizes() == [20, 19, 2]
+    assert sizes(separators={"paper": r"(?<=[)])\s+and\s+"}) == [40, 2, 1]
+    data = build(tmp_path, frame, card(splits=[split | {"separators": {"paper": r"(?<=[)])\s+and\s+"}}]))
+    assert "split 'paper': 1 × several values of 'paper'" in data.lines
+    assert data.reports["paper"].shared_values["paper"] == {"shared": 0, "distinct": 2 + 1 + 18}
+
+
+def test_a_separator_needs_a_column_of_the_split_and_a_regular_expression():
+    split = {"name": "paper", "by": ["paper"], "folds": 3}
+    with pytest.raises(ConfigError, match="a separator for 'papers', which is no column"):
+        card(splits=[split | {"separators": {"papers": ";"}}])
+    with pytest.raises(ConfigError, match="no regular expression"):
+        card(splits=[split | {"separators": {"paper": "("}}])
+
+
+def test_pairs_left_out_are_no_units_of_resampling(tmp_path, frame):
+    """A pair alone in its organism has nothing to be exchanged with: it goes, and its group with it."""
+    frame = frame.with_columns(organism=pl.Series(["human"] * 59 + ["mouse"]))
+    task = card(
+        target={"kind": "shuffled-pairs", "within": "organism"},
+        splits=[{"name": "chain", "by": ["chain", "clonotype"], "folds": 3}],
+    )
+    data = build(tmp_path, frame, task)
+    seen = set()
+    for trial in data.trials:
+        left = [data.records[row].labels["organism"] for row in trial.rows[~trial.labels]]
+        assert "mouse" not in left
+        seen |= set(trial.groups.tolist())
+    assert {trial.num_groups for trial in data.trials} == {len(seen)}
+    assert seen == set(range(len(seen)))
+    assert len(seen) < 60
+
+
+def test_a_wrong_shuffle_is_refused():
+    pool = [Record(name, (Chain("MK" + name), Chain(light))) for name, light in (("A", "CC"), ("D", "CC"))]
+    with pytest.raises(DataError, match="a chain of 'D' is in two folds"):
+        _check_shuffle(pool, np.array([0, 1]), np.array([0, 1]), [2, 3])
+    with pytest.raises(DataError, match="the shuffled pair 1 is native"):
+        _check_shuffle(pool, np.array([0, 0]), np.array([0, 1]), [2, 1])
+
+
+def test_chains_without_a_cdr3_do_not_count_as_shared(tmp_path, frame, monkeypatch):
+    monkeypatch.setattr("protlm.evaluation.task_data.cdr3_of", lambda chain: "")
+    task = card(
+        data=[SOURCE, SOURCE | {"name": "other", "file": "other.tsv"}],
+        target={"kind": "source", "positive": ["own"], "negative": ["other"]},
+    )
+    frame[:30].write_csv(tmp_path / "own.tsv", separator="\t")
+    frame[30:].write_csv(tmp_path / "other.tsv", separator="\t")
+    data = build_task(task, find_files(task, [str(tmp_path)]))
+    assert not any("heavy CDR3" in reason for reason in data.counts)
+    assert len(data.records) == 60

@@ -178,10 +178,10 @@ def test_speeds_are_medians(tmp_path):
 def test_a_model_has_one_colour_on_the_whole_page(sources, tmp_path):
     page = page_of(sources, tmp_path)
     colours = {
-        (trace["name"].removesuffix(" (baseline)"), (trace.get("line") or trace["marker"])["color"])
+        (trace["name"], (trace.get("line") or trace["marker"])["color"])
         for figure in page.figures
         for trace in figure["data"]
-        if trace.get("name", "").removesuffix(" (baseline)") in VALUES
+        if trace.get("name", "") in VALUES
     }
     assert len(colours) == len(VALUES)
 

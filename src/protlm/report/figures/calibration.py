@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 import polars as pl
 from plotly.subplots import make_subplots
 
-from protlm.report.figures.style import QUIET, axis, dress, is_baseline, model_colours, plain, symbol
+from protlm.report.figures.style import QUIET, axis, dress, model_colours, plain, symbol
 
 COLUMNS = (
     *("model", "chain", "region", "bin", "n_residues", "confidence"),
@@ -74,7 +74,7 @@ def _curve(model: str, own: pl.DataFrame, colour: str, *, in_legend: bool) -> go
         mode="lines+markers",
         line={"color": colour, "width": 1.5},
         marker={"color": colour, "symbol": symbol(colour), "size": 7},
-        name=plain(model) + (" (baseline)" if is_baseline(model) else ""),
+        name=plain(model),
         legendgroup=model,
         showlegend=in_legend,
         customdata=[

@@ -66,7 +66,7 @@ def _bars(row: Mapping[str, Any], colour: str, pattern: str, *, in_legend: bool)
             "width": 3,
         },
         marker=look,
-        name=plain(row["model"]) + (" (baseline)" if is_trivial else ""),
+        name=plain(row["model"]),
         legendgroup=row["model"],
         showlegend=in_legend,
         customdata=[with_interval(row, name) for name in OUTCOMES],

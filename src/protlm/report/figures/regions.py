@@ -109,7 +109,7 @@ class RegionScores:
                     "size": 8,
                     "line": {"width": 1.5, "color": colour},
                 },
-                name=plain(model) + (" (baseline)" if is_baseline(model) else ""),
+                name=plain(model),
                 legendgroup=model,
                 showlegend=in_legend,
                 visible=metric == "accuracy",
