@@ -1,5 +1,6 @@
 """prepare: a file to a corpus."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +94,7 @@ def prepare(
     claim_folder(Path(out))
     reading, numbering, genes = ReadReport(), NumberingReport(), GermlineReport()
     assign = _germline_step(germline, genes)
-    num_records = 0
+    sizes: Counter[str] = Counter()
     with CorpusWriter(out, force=force) as writer:
         records = iterate_records(source, columns=columns, policy=policy, report=reading)
         records = number_records(
@@ -109,10 +110,10 @@ def prepare(
             if holdout:
                 subset = HELD_OUT if is_held_out(record, holdout, seed=seed) else TRAIN
             writer.add(record, subset=subset)
-            num_records += 1
+            sizes[subset] += 1
             if on_record is not None:
                 on_record()
-        if not num_records:
+        if not sizes:
             raise nothing_left(source, reading, numbering)
         manifest: dict[str, Any] = {
             "inputs": [{"name": source.name, "sha256": file_hash(source), "bytes": source.stat().st_size}],
@@ -125,6 +126,12 @@ def prepare(
         }
         if holdout:
             manifest["split"] = {"by": "group", "holdout": holdout, "seed": seed}
+            remedy = "groups are drawn by hash; another --seed or share, or protlm split, gives it some"
+            reading.notes += [
+                f"EMPTY: no record fell into subset {name}; {remedy}"
+                for name in (TRAIN, HELD_OUT)
+                if not sizes[name]
+            ]
         return Prepared(writer.close(manifest), reading, numbering, genes)
 
 
