@@ -62,6 +62,13 @@ def test_a_holdout_has_its_share_and_strata_are_alike(tmp_path, source):
     assert len(by_donor) == 8
 
 
+def test_a_small_holdout_has_a_group_all_the_same(tmp_path, source):
+    said = []
+    table = split_file(source, tmp_path / "a.tsv", by=["donor"], holdout=0.05, say=said.append)
+    assert dict(table.group_by("fold").len().iter_rows()) == {"train": 35, "holdout": 5}
+    assert "records by fold: holdout 5, train 35" in said
+
+
 def test_a_corpus_is_split_too(tmp_path):
     corpus = write_corpus(tmp_path / "corpus", number_records(simulate_repertoire(20, seed=1)))
     table = split_file(corpus.path, tmp_path / "a.parquet", by=["group"], folds=2, say=quiet)

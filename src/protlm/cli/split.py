@@ -35,7 +35,7 @@ def split(
         str | None, typer.Option(help="column whose values should be alike in all folds")
     ] = None,
     identity: Annotated[
-        bool, typer.Option("--identity", help="also find the nearest chain of another fold; slow when large")
+        bool, typer.Option("--identity", help="also find the nearest main chain in other folds; slow")
     ] = False,
     seed: Annotated[int, typer.Option(help="another seed gives another split")] = 0,
     heavy: Heavy = None,

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from protlm.data.clonotypes import main_chain
 from protlm.data.splits import Groups, Values
 from protlm.types.record import Record
 
@@ -49,6 +50,7 @@ class SplitReport:
             "than one side"
             for name, facts in self.shared_values.items()
         ]
+        lines += [f"EMPTY: fold {name} has no records" for name, count in self.sizes.items() if not count]
         if self.largest_group > 1.1 * total / len(self.sizes):
             share = f"the largest group has {self.largest_group / total:.0%} of the records"
             lines.append(f"UNBALANCED: {share}; fewer keys, or a higher CDR3 identity, make smaller groups")
@@ -57,8 +59,8 @@ class SplitReport:
             for name, counts in self.labels.items()
         ]
         lines += [
-            f"identity of fold {name} to the nearest chain of another fold: median {facts['median']:.2f}, "
-            f"maximum {facts['maximum']:.2f}"
+            f"identity of fold {name} to the nearest main chain of another fold: median "
+            f"{facts['median']:.2f}, maximum {facts['maximum']:.2f}"
             for name, facts in self.identities.items()
         ]
         return lines
@@ -73,6 +75,7 @@ def report_split(
     folds: Sequence[str],
     groups: Groups,
     *,
+    names: Sequence[str] = (),
     labels: Sequence[str] | None = None,
     keys: Mapping[str, Values] | None = None,
     identity: bool = False,
@@ -87,6 +90,8 @@ def report_split(
         Name of each record's fold.
     groups
         What must be on one side.
+    names
+        Of the folds that there should be; one without records is counted as empty, and said.
     labels
         Of each record, to count by fold.
     keys
@@ -95,7 +100,7 @@ def report_split(
         Whether to look for the nearest chain of another fold, which takes time with the square of the
         number of records; see `nearest_identity`.
     """
-    names = sorted(set(folds))
+    names = sorted({*folds, *names})
     fold = np.array([names.index(each) for each in folds])
     counted: dict[str, dict[str, int]] = {}
     if labels is not None:
@@ -118,10 +123,13 @@ def report_split(
 
 
 def nearest_identity(first: Sequence[Record], second: Sequence[Record]) -> np.ndarray:
-    """Give, for each record, the highest identity of any of its chains to a chain of the others.
+    """Give, for each record, the highest identity of its main chain to that of one of the others.
 
-    Two numbered chains are compared at their IMGT positions: equal residues over the positions that
-    either has. Chains that are not numbered are compared place by place where their lengths agree, and
+    The main chain is the heavy one, else the first, see `protlm.data.clonotypes.main_chain`: light chains are
+    alike in unrelated antibodies, and would hide what a split does.
+
+    Two numbered chains are compared at their IMGT positions: equal residues over the positions that either
+    has. Chains that are not numbered are compared place by place where their lengths agree, and
     count as 0 where they do not: no alignment is made.
 
     Parameters
@@ -167,6 +175,8 @@ def _identities(
     for place, name in enumerate(names):
         own = [records[row] for row in np.flatnonzero(fold == place).tolist()]
         others = [records[row] for row in np.flatnonzero(fold != place).tolist()]
+        if not own or not others:
+            continue
         best = nearest_identity(own, others)
         found[name] = {"median": float(np.median(best)), "maximum": float(best.max())}
     return found
@@ -180,10 +190,10 @@ def _comparable(first: Sequence[Record], second: Sequence[Record]) -> list[tuple
     kinds: dict[str, tuple[list, list]] = {}
     for side, records in enumerate((first, second)):
         for row, record in enumerate(records):
-            for chain in record.chains:
-                is_numbered = bool(np.any(chain.tracks.get("position", np.zeros(1)) > 0))
-                kind = f"locus {chain.locus}" if is_numbered else f"length {len(chain)}"
-                kinds.setdefault(kind, ([], []))[side].append((row, chain))
+            chain = main_chain(record)
+            is_numbered = bool(np.any(chain.tracks.get("position", np.zeros(1)) > 0))
+            kind = f"locus {chain.locus}" if is_numbered else f"length {len(chain)}"
+            kinds.setdefault(kind, ([], []))[side].append((row, chain))
     return [
         (_rectangle(sides[0], columns), _rectangle(sides[1], columns))
         for kind, sides in kinds.items()

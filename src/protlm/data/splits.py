@@ -120,7 +120,8 @@ def assign_folds(
 
     grows least, with :math:`n_f` the records of fold :math:`f`, :math:`w_f` its share, :math:`n_{fs}` those
     of stratum :math:`s`, :math:`N` and :math:`N_s` all records and all of the stratum, and :math:`S` the
-    number of strata. Without strata that is the emptiest fold for its share.
+    number of strata. Without strata that is the emptiest fold for its share. A fold that stays empty, because
+    its share is less than half of a group, then gets the smallest group of a fold with several.
 
     Parameters
     ----------
@@ -174,7 +175,17 @@ def assign_folds(
         fold = int(growth.argmin())
         fold_of_group[code] = fold
         filled[fold] += added
+    _fill_empty(fold_of_group, order, len(weights))
     return fold_of_group[groups.codes]
+
+
+def _fill_empty(fold_of_group: np.ndarray, order: Sequence[int], num_folds: int) -> None:
+    """Move to each empty fold the last group by `order` that is not alone in its fold, in place."""
+    for fold in range(num_folds):
+        num_groups = np.bincount(fold_of_group, minlength=num_folds)
+        if not num_groups[fold]:
+            code = next(code for code in reversed(order) if num_groups[fold_of_group[code]] > 1)
+            fold_of_group[code] = fold
 
 
 def random_groups(names: Sequence[str]) -> Groups:

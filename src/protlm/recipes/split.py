@@ -65,7 +65,7 @@ def split_file(
     stratify
         A column whose values should have alike shares in all folds.
     identity
-        Also look for the nearest chain of another fold; takes time with the square of the records.
+        Also look for the nearest main chain of another fold; takes time with the square of the records.
     seed
         Another seed gives another split; the order of the records does not matter.
     columns, policy, receptor
@@ -102,7 +102,7 @@ def split_file(
         if count:
             say(f"{count:,} × {reason}")
     watched = keys | ({} if "clonotype" in keys else _clonotypes(records, cdr3_identity))
-    report = report_split(records, fold, groups, labels=strata, keys=watched, identity=identity)
+    report = report_split(records, fold, groups, names=names, labels=strata, keys=watched, identity=identity)
     for line in report.lines():
         say(line)
     table = _table(ids, fold, groups, strata)

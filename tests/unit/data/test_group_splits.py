@@ -88,6 +88,44 @@ def test_shares_and_strata_are_kept():
         assign_folds(groups, [0.5, 0.6])
 
 
+def test_no_fold_stays_empty_however_small_its_share():
+    groups = random_groups([f"r{number}" for number in range(10)])
+    folds = assign_folds(groups, [0.95, 0.05])
+    assert sorted(folds.tolist()) == [0] * 9 + [1]
+    values = [["big"]] * 6 + [["middle"]] * 3 + [["small"]]
+    groups = connected_groups(values, names=[f"r{number}" for number in range(10)])
+    assert assign_folds(groups, [0.998, 0.001, 0.001]).tolist() in (
+        [0] * 6 + [2] * 3 + [1],
+        [0] * 6 + [1] * 3 + [2],
+    )
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.integers(1, 9), min_size=2, max_size=20),
+    st.floats(0.001, 0.5),
+    st.integers(0, 3),
+    st.booleans(),
+)
+def test_every_fold_has_a_group_whatever_the_shares_and_sizes(sizes, share, seed, is_stratified):
+    values = [[f"g{group}"] for group, size in enumerate(sizes) for _ in range(size)]
+    groups = connected_groups(values, names=[f"r{number:03d}" for number in range(len(values))])
+    strata = [str(row % 2) for row in range(len(values))] if is_stratified else None
+    folds = assign_folds(groups, [1 - share, share], strata=strata, seed=seed)
+    assert set(folds.tolist()) == {0, 1}
+
+
+def test_an_empty_fold_is_counted_and_said():
+    records = [Record("a", (Chain("MKT"),)), Record("b", (Chain("MKV"),))]
+    groups = random_groups(["a", "b"])
+    report = report_split(
+        records, ["train", "train"], groups, names=["train", "holdout"], labels=["x", "y"], identity=True
+    )
+    assert report.sizes == {"holdout": 0, "train": 2}
+    assert report.labels["holdout"] == {"x": 0, "y": 0}
+    assert "EMPTY: fold holdout has no records" in report.lines()
+
+
 def test_a_clonotype_is_v_and_j_gene_and_a_cdr3_within_the_identity():
     records = numbered(
         antibody("a", "ARDYGGSFDY"),
@@ -146,3 +184,13 @@ def test_identity_is_over_imgt_positions_and_of_the_nearest():
     assert nearest_identity([first], [far, near])[0] == pytest.approx((length - 1) / length)
     assert nearest_identity([Record("x", (Chain("MKTW"),))], [Record("y", (Chain("MKT"),))])[0] == 0
     assert nearest_identity([Record("x", (Chain("MKTW"),))], [Record("y", (Chain("MKTV"),))])[0] == 0.75
+
+
+def test_identity_is_of_the_heavy_chain_though_a_light_one_is_the_same():
+    def paired(name, heavy):
+        return Record(name, (Chain("GGGG", role=Role.LIGHT), Chain(heavy, role=Role.HEAVY)))
+
+    first, second = paired("a", "MKTW"), paired("b", "MKAA")
+    assert nearest_identity([first], [second]).tolist() == [0.5]
+    report = report_split([first, second], ["0", "1"], random_groups(["a", "b"]), identity=True)
+    assert report.identities["0"] == {"median": 0.5, "maximum": 0.5}
