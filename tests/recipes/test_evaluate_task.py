@@ -91,6 +91,8 @@ def test_a_run_has_what_a_reader_needs(tmp_path, model):
     manifest = run.read_json("data_manifest.json")
     assert manifest["task"]["target"]["kind"] == "shuffled-pairs"
     assert manifest["splits"]["chain"]["shared_chains"] == 0
+    assert manifest["num_records"] == 120  # 60 native and 60 shuffled pairs; the other seed has other pairs
+    assert manifest["num_distinct_records"] == predictions["id"].n_unique() > 120
     assert manifest["inputs"][0]["sha256"]
     assert any("0 of" in line and "leakage" in line for line in said)
     page = write_report([run.path], tmp_path / "report.html").read_text()

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import yaml
@@ -101,7 +101,7 @@ def evaluate_task(
     for line in _lines(card, paths, examples):
         say(line)
     leakage = {name: say_leakage(name, examples.records, say) for name in map(str, models)}
-    read = [(model, "model") for model in loaded]
+    read: list[tuple[LanguageModel, Literal["model", "baseline"]]] = [(model, "model") for model in loaded]
     if random_weights:
         read = [
             each for model, _ in read for each in ((model, "model"), (with_random_weights(model), "baseline"))
