@@ -1,7 +1,9 @@
 """evaluate regions and evaluate partner from end to end: tables, interruption, memory, messages."""
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
@@ -30,7 +32,7 @@ from protlm.report.evaluation_lines import (
     sequence_lines,
 )
 from protlm.report.figures.style import BASELINES
-from protlm.types.record import Record
+from protlm.types.record import Chain, Record, Role
 
 NUM_RECORDS = 10
 
@@ -215,6 +217,57 @@ def test_parts_of_another_model_are_not_taken_up(models, corpus, tmp_path, monke
     lively_esm(seed=9, num_layers=1).save(changed)
     _, said = evaluate([str(changed)], corpus, tmp_path / "run")
     assert not any("before the interruption" in line for line in said)
+
+
+def test_parts_of_baselines_over_more_records_are_not_joined(
+    models, corpus, tmp_path, monkeypatch, parts_of_three
+):
+    """Interrupted with all ten records, called again for four of them."""
+    monkeypatch.setattr("protlm.recipes.evaluate.RECORDS_PER_PART", 3)
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("protlm.recipes.evaluate.join_parts", stop)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(models[:1], corpus, tmp_path / "run")
+    run, _ = evaluate(models[:1], corpus, tmp_path / "run", max_records=4)
+    rows = table(run, "regions").group_by("model").agg(pl.len(), pl.col("id").n_unique())
+    assert set(rows["model"]) == {"one", *BASELINE_NAMES}
+    assert rows["id"].to_list() == [4] * 5
+    assert rows["len"].n_unique() == 1
+
+
+def test_the_digest_of_records_knows_roles_chains_and_calls(tmp_path):
+    """The same residues in the same order are other input as other records, roles, loci or genes."""
+
+    def digest(*chains):
+        path = tmp_path / str(len(list(tmp_path.iterdir())))
+        record = Record("a", chains, group="g")
+        corpus = write_corpus(path, [record])
+        return evaluated.ChosenRecords(corpus, np.arange(1)).digest()
+
+    plain = Chain("MKT", role=Role.HEAVY, locus="H", v_call="IGHV1-2*01")
+    same = digest(plain, Chain("GG"))
+    assert digest(plain, Chain("GG")) == same
+    changed = [
+        (replace(plain, role=Role.LIGHT), Chain("GG")),
+        (replace(plain, locus="K"), Chain("GG")),
+        (replace(plain, v_call="IGHV1-3*01"), Chain("GG")),
+        (replace(plain, j_call="IGHJ4*02"), Chain("GG")),
+        (plain, Chain("GG", role=Role.LIGHT)),
+    ]
+    assert len({same, *(digest(*each) for each in changed)}) == 1 + len(changed)
+    three = [
+        [("a", (plain, plain)), ("b", (plain,))],
+        [("a", (plain,)), ("b", (plain, plain))],
+    ]
+    found = set()
+    for place, parts in enumerate(three):
+        corpus = write_corpus(tmp_path / f"three-{place}", [Record(name, own) for name, own in parts])
+        found.add(evaluated.ChosenRecords(corpus, np.arange(2)).digest())
+    assert len(found) == 2
 
 
 def test_the_table_of_residues_is_written_in_parts(models, corpus, tmp_path, monkeypatch, parts_of_three):

@@ -1,6 +1,5 @@
 """embed: sequences to a Parquet file of embeddings, in input order, resumable."""
 
-import dataclasses
 import hashlib
 import json
 import shutil
@@ -13,12 +12,12 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
 from protlm.data.flat import record_key
 from protlm.data.readers import ColumnNames, InputPolicy, ReadReport, check_file, iterate_records
 from protlm.errors import DataError, Interrupted, RunError
 from protlm.models.default import default_model
+from protlm.models.digest import model_digest
 from protlm.models.embed import embed_records
 from protlm.models.language_model import LanguageModel, Precision
 from protlm.models.loading import load_model
@@ -224,15 +223,11 @@ def _table(
 
 
 def _facts(model: LanguageModel, source: Path, *, per_residue: bool) -> dict[str, Any]:
-    weights = hashlib.sha256(json.dumps(dataclasses.asdict(model.layout)).encode())
-    for name, values in model.module.state_dict().items():
-        weights.update(f"{name} {values.dtype} {tuple(values.shape)};".encode())
-        weights.update(values.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return {
         "format_version": 1,
         "verb": "embed",
         "model": model.name,
-        "weights": weights.hexdigest(),
+        "weights": model_digest(model),
         "precision": str(next(model.module.parameters()).dtype).removeprefix("torch."),
         "pooling": "per_residue" if per_residue else "mean",
         "input": source.name,

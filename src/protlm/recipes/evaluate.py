@@ -179,7 +179,9 @@ def _predict(
 
 
 def _predict_baseline(baseline: Baseline, records: ChosenRecords, folder: Path) -> TableParts:
+    """Table what a baseline says; always anew, so nothing of an interrupted call is left among the parts."""
     parts = TableParts(folder / f"baseline-{baseline.name}")
+    discard(parts.folder)
     for number, start in enumerate(range(0, len(records), RECORDS_PER_PART)):
         parts.write(number, predict_baseline(baseline, records[start : start + RECORDS_PER_PART]))
     return parts

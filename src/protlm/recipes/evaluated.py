@@ -9,6 +9,7 @@ from typing import Any, overload
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from protlm.data.corpus import Corpus, names_corpus
 from protlm.data.readers import check_file
@@ -28,6 +29,7 @@ BASELINE_NAMES = ("position_mode", "v_gene_majority", "germline", "genes")
 """Names that no model may have in a table."""
 _FORMAT = 1
 """Raise it when the meaning of a part changes, so that older parts are not taken up."""
+_CHAIN_FACTS = ("locus", "v_call", "j_call")
 
 
 class ChosenRecords(Sequence[Record]):
@@ -63,13 +65,21 @@ class ChosenRecords(Sequence[Record]):
         return int(self.corpus.lengths[self.rows].sum())
 
     def digest(self) -> str:
-        """Give a hash of residues, tracks, roles, ids and groups, in order."""
+        """Give a hash of all that predictions and tables depend on, in order.
+
+        Residues and tracks, how they are parted into chains and records, roles, loci, gene calls, ids and groups.
+        """
         digest = hashlib.sha256()
         groups, ids = (pl.Series(self.corpus.column(name)).gather(self.rows) for name in ("group", "id"))
         digest.update("\x1f".join([*groups, *ids]).encode())
+        chains = pa.array(self.corpus.chain_rows(self.rows))
+        for name in _CHAIN_FACTS:
+            values = self.corpus.chain_column(name).take(chains).to_pylist()
+            digest.update(f"\x1e{name}\x1f".encode() + "\x1f".join(map(str, values)).encode())
         for start in range(0, len(self), 4096):
             flat = self.corpus.gather(self.rows[start : start + 4096])
             digest.update(flat.residues.tobytes() + flat.chain_lengths.tobytes())
+            digest.update(flat.roles.tobytes() + flat.chains_per_record.tobytes())
             for name in TRACK_DTYPES:
                 digest.update(name.encode() + flat.tracks.get(name, np.zeros(0)).tobytes())
         return digest.hexdigest()
@@ -196,7 +206,7 @@ def evaluate_in_parts(
     say
         Tells the user what happens.
     """
-    parts = TableParts(folder / _digest(model_digest(model), records.digest(), what))
+    parts = TableParts(folder / _name_of_parts(model_digest(model), records.digest(), what))
     lengths = records.corpus.lengths[records.rows]
     slices = [slice(start, start + RECORDS_PER_PART) for start in range(0, len(records), RECORDS_PER_PART)]
     missing = [number for number in range(len(slices)) if not parts.has(number)]
@@ -215,7 +225,7 @@ def evaluate_in_parts(
     return parts
 
 
-def _digest(*facts: Any) -> str:
+def _name_of_parts(*facts: Any) -> str:
     return hashlib.sha256(json.dumps([_FORMAT, *facts]).encode()).hexdigest()[:24]
 
 
