@@ -914,6 +914,15 @@ ROWS = {
         *("x.csv", f"text,cdr_mask\n{VH}<cls>{VL},01\n{VH}<cls>{VL},\n", "marks between chains"),
         "--invalid drop",
     ),
+    "calls, regions and other columns of one chain beside such a column": (
+        *("x.csv", f"text,cdr_mask,v_call\n{VH}<cls>{VL},,IGHV3-66*01\n", "not read: "),
+        None,
+    ),
+    "`nongermline_mask_aa` with `germline_alignment_aa`, without `gene_segment_mask_aa`": (
+        "x.csv",
+        "sequence,germline_alignment_aa,nongermline_mask_aa\nMK,MK,01\n",
+        *("tells which residues are mutated", None),
+    ),
     "names that look like that, without the option": (
         *("x.fasta", f">a_H\n{VH}\n>a_L\n{VL}\n", "names look like those of pairs"),
         "--paired-ids",

@@ -35,7 +35,10 @@ def read(tmp_path):
         ("a_TRB", "a", Role.BETA),
         ("8659_seq2", "8659", Role.OTHER),
         ("a light chain of b", "a", Role.LIGHT),
+        ("a_VL\tsome words", "a", Role.LIGHT),
+        ("a\theavy chain", "a", Role.HEAVY),
         ("a", "a", Role.OTHER),
+        ("", "", Role.OTHER),
         ("a_1", "a_1", Role.OTHER),  # two numbered records may well be two antibodies
         ("fresh", "fresh", Role.OTHER),
         ("_H", "_H", Role.OTHER),
@@ -96,5 +99,7 @@ def test_without_the_option_it_is_proposed(read):
     records, report = read(">a_H\nMK\n>a_L\nGG\n", InputPolicy())
     assert len(records) == 2
     assert "names look like those of pairs ('a_H' …): pass --paired-ids" in report.lines()[0]
+    _, report = read(">a_H\tx\nMK\n>a_L\tx\nGG\n", InputPolicy())
+    assert "names look like those of pairs ('a_H' …)" in report.lines()[0]
     _, report = read(">a_1\nMK\n>a_2\nGG\n", InputPolicy())
     assert not report.lines()

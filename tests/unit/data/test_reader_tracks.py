@@ -113,3 +113,18 @@ def test_a_shifted_germline_is_refused_though_its_length_fits():
     with pytest.raises(ResidueError, match="agrees in fewer than half"):
         germline_track(residues[1:] + "A", residues, "germline_alignment_aa", residues)
     assert np.count_nonzero(germline_track(residues, residues, "germline_alignment_aa", residues)) == 25
+
+
+@pytest.mark.parametrize(
+    ("germline", "alignment", "message"),
+    [
+        ("MK", "MKTAYIA", "column 'my has it' has 2 letters for 7 aligned with it"),
+        ("MKT", "WWW", "the alignment with column 'my has it' is not at one place of the sequence"),
+        ("WWWWWWW", "MKTAYIA", "column 'my has it' agrees in fewer than half of its letters"),
+    ],
+)
+def test_a_germline_that_does_not_align_has_one_reason_whatever_is_wrong(germline, alignment, message):
+    with pytest.raises(ResidueError) as caught:
+        germline_track(germline, alignment, "my has it", "MKTAYIA")
+    assert caught.value.message == message
+    assert caught.value.reason == "column 'my has it' does not align with the sequence"

@@ -406,6 +406,15 @@ def test_mutations_are_left_out_where_no_segments_tell_which_residues_are_n(writ
     assert any("'nongermline_mask_aa' left out" in line for line in report.lines())
 
 
+def test_a_mask_of_mutations_beside_a_germline_is_left_out_and_counted(write):
+    content = "sequence,germline_alignment_aa,nongermline_mask_aa\nMKTA,MKTW,1111\nMKTA,MKTW,\n"
+    (record, _), report = read(write("x.csv", content))
+    mutated = [Mutated.GERMLINE, Mutated.GERMLINE, Mutated.GERMLINE, Mutated.MUTATED]
+    assert record.chains[0].tracks["mutated"].tolist() == mutated
+    rule = "'nongermline_mask_aa' left out, as 'germline_alignment_aa' tells which residues are mutated"
+    assert report.changed == {rule: 1}
+
+
 @pytest.mark.parametrize(
     ("mask", "message", "reason"),
     [

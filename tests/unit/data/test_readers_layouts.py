@@ -334,6 +334,29 @@ def test_a_joined_row_of_one_chain_or_of_three(table):
     assert report.dropped == {"more than two chains in column 'text'": 1}
 
 
+def test_a_joined_row_reads_all_its_masks_and_names_the_columns_of_one_chain_that_it_cannot(table):
+    segments = ["V" * (len(each) - 12) + "NN" + "J" * 10 for each in (VH, VL)]
+    mutations = ["1" + "0" * (len(each) - 1) for each in (VH, VL)]
+    row = {
+        "id": "a",
+        "text": f"{VH}<cls><cls>{VL}",
+        "cdr_mask": cdr_mask(HEAVY_REGIONS) + "00" + cdr_mask(LIGHT_REGIONS),
+        "gene_segment_mask_aa": "00".join(segments),
+        "nongermline_mask_aa": "00".join(mutations),
+        "v_call": "IGHV3-66*01",
+        "j_call": "IGHJ4*02",
+        "locus": "IGH",
+        "cdr3": "SRWGGDGFYAMDY",
+    }
+    (record,), report = read(table([row], "x.csv"))
+    for chain, own in zip(record.chains, segments, strict=True):
+        assert "".join(Segment(code).name for code in chain.tracks["segment"]) == own
+        assert np.flatnonzero(chain.tracks["mutated"] == Mutated.MUTATED).tolist() == [0]
+        assert (chain.v_call, chain.j_call) == ("", "")
+    assert record.chains[0].tracks["region"].tolist() == codes(HEAVY_REGIONS)
+    assert any(line.endswith("not read: v_call, j_call, locus, cdr3") for line in report.lines())
+
+
 # --- databases --------------------------------------------------------------------------------------
 
 

@@ -70,7 +70,7 @@ def chain_tracks(
     if germline := cells.get("germline"):
         _add_germline(tracks, germline, cells, columns, residues, counts)
     if nongermline := cells.get("nongermline"):
-        _add_mutated(tracks, nongermline, columns["nongermline"], text, residues, counts)
+        _add_mutated(tracks, nongermline, columns, text, residues, counts)
     return tracks
 
 
@@ -143,11 +143,19 @@ def _add_germline(
 
 
 def _add_mutated(
-    tracks: dict[str, np.ndarray], mask: str, column: str, text: str, residues: str, counts: Counter[str]
+    tracks: dict[str, np.ndarray],
+    mask: str,
+    columns: Mapping[str, str],
+    text: str,
+    residues: str,
+    counts: Counter[str],
 ) -> None:
+    column = columns["nongermline"]
     mutated = mask_codes(mask, MUTATED_CODES, column, text, len(residues))
     if "segment" in tracks:  # a non-templated residue has no germline to differ from
         mutated = np.where(tracks["segment"] == Segment.N, Mutated.NONE, mutated).astype(np.uint8)
         tracks["mutated"] = mutated
-    elif "germline" not in tracks:
+    elif "germline" in tracks:
+        counts[f"'{column}' left out, as '{columns['germline']}' tells which residues are mutated"] += 1
+    else:
         counts[f"'{column}' left out, as no gene segments tell which residues are N"] += 1

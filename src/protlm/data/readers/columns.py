@@ -8,6 +8,7 @@ from typing import Any
 from protlm.data.readers.layouts import (
     CHAIN_NAMES,
     LAYOUTS,
+    ONE_CHAIN_NAMES,
     REGION_KINDS,
     ChainNames,
     Layout,
@@ -79,7 +80,8 @@ class TableColumns:
         parts.append(f"id '{':'.join(self.id)}'" if self.id else "id: file name and row number")
         parts += [f"group '{'|'.join(self.group)}'"] if self.group else []
         read = self.names()
-        others = [name for name in header if name.lower() in CHAIN_NAMES and name not in read]
+        known = CHAIN_NAMES | ONE_CHAIN_NAMES if self.layout.is_joined else CHAIN_NAMES
+        others = [name for name in header if name.lower() in known and name not in read]
         parts += [f"not read: {', '.join(others)}"] if others else []
         return [f"layout: {self.layout.title}", "columns: " + "; ".join(parts)]
 

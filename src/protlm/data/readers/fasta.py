@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
 
-from protlm.data.readers.paired_fasta import join_pairs, look_paired
+from protlm.data.readers.paired_fasta import first_word, join_pairs, look_paired
 from protlm.data.readers.policy import ColumnNames, InputPolicy, ReadReport, UniqueIds, guarded
 from protlm.data.readers.text import read_lines
 from protlm.errors import DataError
@@ -55,9 +55,9 @@ def _parse(path: Path, policy: InputPolicy, report: ReadReport) -> Iterator[tupl
     entries = _entries(path)
     head = list(islice(entries, _NUM_PROBED))
     if look_paired(header for _, header, _ in head):
-        report.notes.append(f"names look like those of pairs ('{head[0][1].split(' ')[0]}' …): {_REMEDY}")
+        report.notes.append(f"names look like those of pairs ('{first_word(head[0][1])}' …): {_REMEDY}")
     for line_number, header, sequence in chain(head, entries):
-        name = header.split(maxsplit=1)[0] if header.strip() else f"{path.name.split('.')[0]}:{line_number}"
+        name = first_word(header) or f"{path.name.split('.')[0]}:{line_number}"
         where = f"{path}, line {line_number}, record '{name}'"
         counts: Counter[str] = Counter()
         try:

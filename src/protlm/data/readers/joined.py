@@ -18,7 +18,8 @@ def split_joined(
 ) -> tuple[dict[str, Any], tuple[ChainColumns, ...]]:
     """Part a row such as ``EVQ<cls><cls>DIQ`` into the cells of two chains.
 
-    A per-residue column has one letter for each mark, which must be 0.
+    A per-residue column has one letter for each mark, which must be 0. Columns of another kind, such as gene
+    calls, would not say of which chain they are; the layout does not read them.
 
     Parameters
     ----------

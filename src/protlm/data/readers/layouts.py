@@ -37,6 +37,11 @@ _PLAIN_STEMS: Mapping[str, Names] = {
 }
 """The same for tables that hold no nucleotides."""
 
+_JOINED_STEMS: Mapping[str, Names] = {
+    kind: _PLAIN_STEMS[kind] for kind in ("cdr_mask", "segment", "nongermline")
+}
+"""Those with a letter per residue, which can be parted at the marks as the residues are."""
+
 
 @dataclass(frozen=True)
 class ChainNames:
@@ -110,6 +115,7 @@ _ALL = (
         "pairs joined in one column (Ng & Briney)",
         (ChainNames(Role.OTHER, ("text",)),),
         needs=(("text",), ("cdr_mask", "cdr_mask_aa")),
+        stems=_JOINED_STEMS,
         is_joined=True,
     ),
     Layout(
@@ -267,6 +273,11 @@ CHAIN_NAMES = frozenset(
     name.lower() for layout in _ALL for chain in (*layout.chains, *layout.second) for name in chain.residues
 )
 """Every name, in lower case, under which some layout looks for residues."""
+
+ONE_CHAIN_NAMES = frozenset(
+    name.lower() for kind, names in _PLAIN_STEMS.items() if kind not in _JOINED_STEMS for name in names
+)
+"""Every name, in lower case, of a column that goes with one chain and cannot be parted at marks."""
 
 _OF_NUCLEOTIDES = ("rev_comp", "sequence_alignment", "germline_alignment", "v_cigar")
 """Columns that an AIRR table of nucleotides has."""

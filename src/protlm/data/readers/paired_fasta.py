@@ -38,6 +38,22 @@ class _Part:
     text: str
 
 
+def first_word(header: str) -> str:
+    r"""Give what comes before the first white space, a tab included; empty where there is nothing.
+
+    Parameters
+    ----------
+    header
+        Without ``>``.
+
+    Examples
+    --------
+    >>> first_word("a_H\tsome words")
+    'a_H'
+    """
+    return header.split(maxsplit=1)[0] if header.strip() else ""
+
+
 def split_name(header: str) -> tuple[str, Role]:
     """Give the name that the chains of one antibody share, and which chain this is.
 
@@ -53,7 +69,7 @@ def split_name(header: str) -> tuple[str, Role]:
     >>> split_name("mab1_VH some words"), split_name("8659_seq2"), split_name("mab2 heavy chain")
     (('mab1', <Role.HEAVY: 1>), ('8659', <Role.OTHER: 0>), ('mab2', <Role.HEAVY: 1>))
     """
-    name, _, description = header.strip().partition(" ")
+    name, description = [*header.split(maxsplit=1), "", ""][:2]
     match = _ENDING.match(name)
     stem, word = (match[1], match[2].lower()) if match else (name, "")
     role = _ROLE_OF_WORD.get(word, Role.OTHER)
@@ -110,7 +126,7 @@ def look_paired(headers: Iterable[str]) -> bool:
     >>> look_paired(["a_H", "a_L", "b_H", "b_L"]), look_paired(["a_1", "a_2"])
     (True, False)
     """
-    names = [match[1] for header in headers if (match := _ENDING.match(header.split(" ")[0]))]
+    names = [match[1] for header in headers if (match := _ENDING.match(first_word(header)))]
     paired = sum(count for count in Counter(names).values() if count == 2)
     return paired > 0 and 2 * paired >= len(names)
 

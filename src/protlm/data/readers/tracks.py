@@ -258,7 +258,7 @@ def germline_track(germline: str, alignment: str, column: str, residues: str) ->
     """
     if len(germline) != len(alignment):
         raise _no_germline(
-            f"column '{column}' has {len(germline)} letters for {len(alignment)} aligned with it"
+            f"column '{column}' has {len(germline)} letters for {len(alignment)} aligned with it", column
         )
     pairs = np.frombuffer((alignment + germline).upper().encode("latin-1", "replace"), dtype=np.uint8)
     aligned, letters = pairs.reshape(2, -1)
@@ -267,18 +267,20 @@ def germline_track(germline: str, alignment: str, column: str, residues: str) ->
     plain = aligned[inside].tobytes().decode("latin-1")
     place = residues.find(plain)
     if place < 0 or residues.find(plain, place + 1) >= 0:
-        raise _no_germline(f"the alignment with column '{column}' is not at one place of the sequence")
+        raise _no_germline(
+            f"the alignment with column '{column}' is not at one place of the sequence", column
+        )
     track = np.zeros(len(residues), dtype=np.uint8)
     track[place : place + len(letters)] = letters
     own = np.frombuffer(residues.encode(), dtype=np.uint8)
     known = track != 0
     if known.any() and float((own == track)[known].mean()) < _MIN_GERMLINE_IDENTITY:
-        raise _no_germline(f"column '{column}' agrees in fewer than half of its letters")
+        raise _no_germline(f"column '{column}' agrees in fewer than half of its letters", column)
     return track
 
 
-def _no_germline(message: str) -> ResidueError:
-    return ResidueError(message, reason=message.partition(" has ")[0] + " does not align with the sequence")
+def _no_germline(message: str, column: str) -> ResidueError:
+    return ResidueError(message, reason=f"column '{column}' does not align with the sequence")
 
 
 def mutated_of_germline(germline: np.ndarray, residues: str) -> np.ndarray:
