@@ -126,6 +126,23 @@ def test_models_are_compared_with_each_other_and_with_every_baseline(evaluation)
     assert pairs == {("one", "two"), *against}
 
 
+def test_the_baselines_are_one_family_of_tests_and_the_models_another(evaluation):
+    """Two models against four baselines, and one against the other, in 14 regions."""
+    lines = table(evaluation, "comparisons").filter(
+        (pl.col("residues") == "all") & (pl.col("metric") == "accuracy")
+    )
+    of_models = pl.col("second") == "two"
+    assert lines.filter(of_models)["n_tests"].unique().to_list() == [14]
+    against = lines.filter(~of_models)
+    defined = int(against["p_value"].is_not_nan().sum())
+    assert against["n_tests"].unique().to_list() == [defined] == [2 * len(BASELINE_NAMES) * 14]
+    expected = (against["p_value"] * defined).clip(0, 1).to_list()
+    assert against["p_adjusted"].to_list() == pytest.approx(expected)
+    sequences = table(evaluation, "sequences_comparisons").filter(pl.col("antibodies") == "all")
+    assert sequences.filter(of_models)["n_tests"].unique().to_list() == [14]
+    assert sequences.filter(~of_models)["n_tests"].unique().to_list() == [2 * len(BASELINE_NAMES) * 14]
+
+
 def test_the_report_knows_the_names_of_the_baselines():
     assert set(BASELINE_NAMES) == set(BASELINES)
 

@@ -59,8 +59,8 @@ def arm_gains(
     cells
         With ``arm`` from `with_arms`.
     slices
-        Lines that are tested; p-values are multiplied by their number for each model, condition and
-        metric.
+        Lines that are tested; p-values are multiplied by the number of tests of a metric over all lines,
+        models and conditions.
     together
         Lines of several of those, which get no corrected p-value.
     metrics
@@ -74,7 +74,7 @@ def arm_gains(
     -------
     polars.DataFrame
         ``model, against``, facts of the slices, ``metric, value, other_value, gain, gain_low, gain_high,
-        p_value, p_adjusted, stars, n_residues, n_records, n_groups``.
+        p_value, n_tests, p_adjusted, stars, n_residues, n_records, n_groups``.
     """
     arms = cells["arm"].cast(pl.String).unique(maintain_order=True).to_list()
     pairs = [
@@ -86,9 +86,9 @@ def arm_gains(
     tested = compare_slices(cells, slices, pairs, metrics, by="arm")
     if tested.is_empty():
         return tested
-    lines = correct(tested, ["first", "second", "metric"])
+    lines = correct(tested, ["metric"])
     more = compare_slices(cells, together, pairs, metrics, by="arm").with_columns(
-        p_adjusted=pl.lit(None, dtype=pl.Float64), stars=pl.lit("")
+        n_tests=pl.lit(None, dtype=pl.Int64), p_adjusted=pl.lit(None, dtype=pl.Float64), stars=pl.lit("")
     )
     lines = _apart(pl.concat([lines, more]), "second", ("model", "against"))
     sign = pl.when(pl.col("metric").is_in(list(lower_is_better))).then(-1.0).otherwise(1.0)
@@ -105,6 +105,7 @@ def arm_gains(
         pl.min_horizontal(low, high).alias("gain_low"),
         pl.max_horizontal(low, high).alias("gain_high"),
         "p_value",
+        "n_tests",
         "p_adjusted",
         "stars",
         "n_residues",

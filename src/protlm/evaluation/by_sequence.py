@@ -85,8 +85,8 @@ def summarise_sequences(values: pl.DataFrame) -> pl.DataFrame:
 def compare_sequences(values: pl.DataFrame, pairs: Sequence[tuple[str, str]]) -> pl.DataFrame:
     """Give the paired t-test over sequences of each region, as published.
 
-    p-values are multiplied by the number of regions tested (14 for pairs), for each pair of models, metric
-    and kind of antibody.
+    p-values are multiplied by the number of tests of one metric and one kind of antibody over all pairs of
+    models given: 14, as published, for two models on antibody pairs.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def compare_sequences(values: pl.DataFrame, pairs: Sequence[tuple[str, str]]) ->
     -------
     polars.DataFrame
         ``first, second, chain, region, antibodies, metric, first_value, second_value, difference,
-        statistic, p_value, n_records, p_adjusted, stars``.
+        statistic, p_value, n_records, n_tests, p_adjusted, stars``.
 
     Notes
     -----
@@ -131,7 +131,7 @@ def compare_sequences(values: pl.DataFrame, pairs: Sequence[tuple[str, str]]) ->
                     }
                 )
     lines = pl.DataFrame(rows)
-    return lines if lines.is_empty() else correct(lines, ["first", "second", "antibodies", "metric"])
+    return lines if lines.is_empty() else correct(lines, ["antibodies", "metric"])
 
 
 def _slices(values: pl.DataFrame) -> Slices:

@@ -111,8 +111,8 @@ class Split(BaseConfig):
     by: tuple[str, ...]
     """Keys that are joined to connected components: ``clonotype``, ``chain``, or columns."""
     separators: dict[str, str] = Field(default_factory=dict)
-    """For columns of `by` with several values in a cell, such as two publications: a regular expression of what
-    is between them. Records that share one of the values stay together."""
+    """For columns of `by` with several values in a cell, such as two publications: a regular expression of
+    what is between them. Records that share one of the values stay together."""
     folds: Annotated[int, Field(ge=3)] = 5
     cdr3_identity: Rate = 0.8
     """Of the key ``clonotype``."""

@@ -182,7 +182,8 @@ def compare(cells: pl.DataFrame, pairs: Sequence[tuple[str, str]]) -> pl.DataFra
     -------
     polars.DataFrame
         ``first, second, chain, region, residues, metric, first_value, second_value, difference,
-        difference_low, difference_high, p_value, n_residues, n_records, n_groups, p_adjusted, stars``.
+        difference_low, difference_high, p_value, n_residues, n_records, n_groups, n_tests, p_adjusted,
+        stars``.
         For ``cross_entropy`` a negative difference favours `first`.
     """
     lines = compare_slices(cells, region_slices(cells, together=False), pairs, METRICS)

@@ -206,18 +206,28 @@ def compare_slices(
 
 
 def correct(comparisons: pl.DataFrame, family: Sequence[str]) -> pl.DataFrame:
-    """Multiply p-values by the number of tests of their family (Bonferroni) and add stars.
+    """Multiply p-values by the number of tests of their family (Bonferroni); add that number and stars.
 
     Parameters
     ----------
     comparisons
         With ``p_value``.
     family
-        Columns; lines that agree in them are one family.
+        Columns; lines that agree in them are one family. Lines without a p-value do not count.
+
+    Returns
+    -------
+    polars.DataFrame
+        With ``n_tests``, ``p_adjusted`` and ``stars``, families one after another.
     """
     corrected = []
     for _, lines in comparisons.group_by(*family, maintain_order=True):
         adjusted = bonferroni(lines["p_value"].to_numpy())
+        count = int((~np.isnan(adjusted)).sum())
         marks = [stars(value) for value in adjusted]
-        corrected.append(lines.with_columns(p_adjusted=pl.Series(adjusted), stars=pl.Series(marks)))
+        corrected.append(
+            lines.with_columns(
+                n_tests=pl.lit(count, dtype=pl.Int64), p_adjusted=pl.Series(adjusted), stars=pl.Series(marks)
+            )
+        )
     return pl.concat(corrected) if corrected else comparisons

@@ -121,7 +121,7 @@ def evaluate_regions(
     discard(folder)
     names = [model.name for model in loaded]
     families = [list(combinations(names, 2))]
-    families += [[(name, baseline.name) for name in names] for baseline in baselines]
+    families.append([(name, baseline.name) for name in names for baseline in baselines])
     _summarise(run, [family for family in families if family], by_sequence=by_sequence, say=say)
     run.note(device=str(loaded[0].device), computation=loaded[0].path)
     run.finish()

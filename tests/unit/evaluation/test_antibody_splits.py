@@ -113,6 +113,7 @@ def test_bonferroni_multiplies_by_fourteen():
     tested = lines.filter(pl.col("metric") == "cross_entropy")
     expected = (tested["p_value"] * 14).clip(0, 1)
     assert tested["p_adjusted"].to_list() == pytest.approx(expected.to_list())
+    assert tested["n_tests"].to_list() == [14] * 14
 
 
 def test_summary_and_comparison_of_a_lazy_table_are_the_same(table_model, tmp_path):

@@ -150,6 +150,8 @@ def test_information_from_the_partner_by_hand(coupled):
         & (pl.col("against") == NONE)
     )
     assert len(tested) == 14
+    assert tested["n_tests"].to_list() == [2 * 14] * 14  # a random and no partner, 14 regions each
+    assert tested["p_adjusted"].to_list() == pytest.approx((tested["p_value"] * 28).clip(0, 1).to_list())
     true = summary.filter(
         (pl.col("partner") == TRUE) & (pl.col("chain") == "heavy") & (pl.col("region") == "FR1")
     )
