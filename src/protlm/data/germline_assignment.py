@@ -1,5 +1,6 @@
 """Germline assignment: nearest V and J genes, and the tracks `germline`, `segment` and `mutated`."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain as chain_of
@@ -7,7 +8,7 @@ from itertools import islice
 
 import numpy as np
 
-from protlm.data.germline_alignment import Block, Junctions, mutation_rates
+from protlm.data.germline_alignment import Block, Junctions
 from protlm.data.germline_genes import find_j, find_v, framework_residues, named_genes
 from protlm.data.germline_report import (
     ASSIGNED,
@@ -15,6 +16,7 @@ from protlm.data.germline_report import (
     NO_MATCH,
     NOT_IN_SET,
     NOT_KNOWN_LOCUS,
+    SAME_SPECIES,
     GermlineReport,
 )
 from protlm.data.germline_set import ABSENT, GermlineGene, GermlineSet
@@ -27,11 +29,6 @@ from protlm.types.regions import Mutated, Region, Segment
 CHUNK = 4096
 MIN_IDENTITY = 0.5
 """Share of equal residues, of V from 1 to 104 and of J from 118 on, below which no gene is assigned."""
-
-SAME_SPECIES = 0.73
-"""Median identity of V from which on chains are taken to be of the set's species. Against human genes it is
-0.67 (heavy), 0.71 (kappa) and 0.63 (lambda) for 1,105 mouse chains of SAbDab, 0.89 to 0.93 for 2,448 human
-ones, and 0.76 (heavy) for antibodies against HIV, the most mutated that there are."""
 
 _BYTES = np.zeros(256, dtype=np.uint8)
 _BYTES[: len(STANDARD)] = np.frombuffer(STANDARD.encode(), dtype=np.uint8)
@@ -92,6 +89,7 @@ def assign_germline(
         raise DataError(f"minimal identity {min_identity} is not a share", hint="expected 0 to 1")
     report = report if report is not None else GermlineReport()
     report.set_lines, report.min_identity = germline.lines(), min_identity
+    report.is_asked = not min_median
     stream = iter(records)
     head = list(islice(stream, CHUNK))
     if min_median and not _is_near(head, germline, min_median, report):
@@ -115,7 +113,10 @@ def _is_near(
     chains = [chain for record in records for chain in record.chains]
     _assign(chains, [""] * len(chains), germline, 0.0, trial)
     report.num_probed, report.probed_median = trial.num_compared, trial.median_identity
+    report.num_unnumbered, report.other_loci = trial.num_unnumbered, trial.other_loci
     report.is_off = trial.median_identity < min_median
+    if not report.is_off:  # then all chains are counted as they are assigned
+        report.num_unnumbered, report.other_loci = 0, Counter()
     return not report.is_off
 
 
@@ -155,8 +156,12 @@ def _assign(
     for index, chain in enumerate(chains):
         if "position" in chain.tracks and germline.table(chain.locus, "V") is not None:
             by_locus.setdefault(chain.locus, []).append(index)
+            continue
+        others.append(ids[index])
+        if "position" in chain.tracks:
+            report.other_loci[chain.locus] += 1
         else:
-            others.append(ids[index])
+            report.num_unnumbered += 1
     report.count("V", [NOT_KNOWN_LOCUS] * len(others), others)
     for locus, indices in by_locus.items():
         some = [chains[index] for index in indices]
@@ -192,7 +197,6 @@ class _Assignment:
         self._v = find_v(self._block, self._junctions, v_table, calls, min_identity)
         report.count("V", self._v.how, ids)
         report.add_identities(locus, self._v.nearest.identity[self._v.is_assigned])
-        self._rates = mutation_rates(self._v.nearest)
         self._j = None
         if j_table is not None:
             calls = [chain.j_call for chain in chains]
@@ -216,14 +220,18 @@ class _Assignment:
                 "mutated": mutated[start:stop],
             }
             start = stop
+            d_call = junctions.d_gene[index]
             if any(name in chain.tracks for name in _TRACKS):
+                has_d = found["segment"] == Segment.D
                 found = self._merged(chain, found["segment"], found["germline"])
+                if not (has_d & (found["segment"] == Segment.D)).any():
+                    d_call = ""  # the input's segments have no D there
             elif not some:
                 made.append(chain)
                 continue
             calls = {
                 "v_call": chain.v_call or self._v.name(index),
-                "d_call": chain.d_call or junctions.d_gene[index],
+                "d_call": chain.d_call or d_call,
                 "j_call": chain.j_call or ("" if self._j is None else self._j.name(index)),
             }
             tracks = {**chain.tracks, **found}
@@ -239,7 +247,7 @@ class _Assignment:
             has_both = self._v.is_assigned & self._j.is_assigned
             j_cdr3 = self._j.cdr3
         genes = self._d_candidates(has_both)
-        parts = segment_junctions(self._junctions, self._v.cdr3, j_cdr3, self._rates, genes)
+        parts = segment_junctions(self._junctions, self._v.cdr3, j_cdr3, self._v.rates, genes)
         self._count_d(parts, genes)
         segment = np.where(
             (parts.segment == Segment.N) & ~has_both[:, None], np.uint8(Segment.NONE), parts.segment
@@ -281,12 +289,14 @@ class _Assignment:
         return segment, np.where(codes >= 0, _BYTES[codes], np.uint8(0))
 
     def _merged(self, chain: Chain, segment: np.ndarray, letters: np.ndarray) -> dict[str, np.ndarray]:
-        """Give the tracks of a chain that has some already: those before the ones that were found."""
+        """Give the tracks of a chain that has some already: those before the ones that were found.
+
+        A germline residue is added only where the input's segment is the one that it was found for.
+        """
         for name in _TRACKS:
             self._report.kept[name] += name in chain.tracks
-        segment = chain.tracks.get("segment", segment)
-        is_templated = (segment != Segment.N) & (segment != Segment.NONE)
-        letters = chain.tracks.get("germline", np.where(is_templated, letters, np.uint8(0)))
+        found, segment = segment, chain.tracks.get("segment", segment)
+        letters = chain.tracks.get("germline", np.where(segment == found, letters, np.uint8(0)))
         mutated = chain.tracks.get("mutated")
         if mutated is None:
             own = np.frombuffer(chain.residues.encode(), dtype=np.uint8)
@@ -310,3 +320,6 @@ def _mutated(letters: np.ndarray, segment: np.ndarray, germline: np.ndarray) -> 
     templated = np.isin(segment, (Segment.V, Segment.D, Segment.J)) & _IS_STANDARD[letters]
     codes = np.where(letters == germline, np.uint8(Mutated.GERMLINE), np.uint8(Mutated.MUTATED))
     return np.where(templated, codes, np.uint8(Mutated.NONE))
+
+
+__all__ = ["CHUNK", "MIN_IDENTITY", "SAME_SPECIES", "assign_germline", "num_mutations"]

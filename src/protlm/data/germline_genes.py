@@ -33,6 +33,9 @@ from protlm.data.germline_set import (
     call_name,
 )
 
+UNKNOWN_RATE = 0.06
+"""Mutation rate of a chain whose V gene is not known, so that none depends on its neighbours."""
+
 
 @dataclass(frozen=True)
 class FoundGenes:
@@ -55,6 +58,11 @@ class FoundGenes:
         """Codes inside the CDR3 as in `GermlineTable`, int8 ``[n, longest]``; `ABSENT` without a gene."""
         codes = self.table.cdr3[self.nearest.gene]
         return np.where(self.is_assigned[:, None], codes, np.int8(ABSENT))
+
+    @property
+    def rates(self) -> np.ndarray:
+        """Mutation rate of each chain by its V gene, `UNKNOWN_RATE` without one, float64 ``[n]``."""
+        return np.where(self.is_assigned, mutation_rates(self.nearest), UNKNOWN_RATE)
 
     def name(self, chain: int) -> str:
         """Give the allele of a chain; empty where none counts.
@@ -108,9 +116,7 @@ def find_j(
         The V genes, which tell how mutated a chain is.
     """
     allowed, how = _allowed(calls, table)
-    rates = mutation_rates(v.nearest)
-    rates = np.where(v.is_assigned, rates, rates.mean())
-    nearest = nearest_j(block, junctions, table, rates, allowed)
+    nearest = nearest_j(block, junctions, table, v.rates, allowed)
     return _found(table, nearest, how, nearest.compared >= MIN_J_RESIDUES, min_identity)
 
 

@@ -10,6 +10,11 @@ import numpy as np
 
 NUM_EXAMPLES = 3
 
+SAME_SPECIES = 0.73
+"""Median identity of V from which on chains are taken to be of the set's species. Against human genes it is
+0.67 (heavy), 0.71 (kappa) and 0.63 (lambda) for 1,105 mouse chains of SAbDab, 0.89 to 0.93 for 2,448 human
+ones, and 0.76 (heavy) for antibodies against HIV, the most mutated that there are."""
+
 
 @dataclass
 class GermlineReport:
@@ -37,6 +42,12 @@ class GermlineReport:
     """Chains that were looked at to tell."""
     probed_median: float = 0.0
     """Their median identity of V."""
+    is_asked: bool = False
+    """Whether chains were to be compared whatever they look like."""
+    num_unnumbered: int = 0
+    """Chains that are not numbered, so not compared."""
+    other_loci: Counter[str] = field(default_factory=Counter)
+    """By locus: numbered chains of which the set has no V genes."""
 
     def count(self, kind: str, how: Sequence[str], record_ids: Sequence[str]) -> None:
         """Count how chains came to their V, D or J gene.
@@ -84,16 +95,14 @@ class GermlineReport:
 
     def lines(self) -> list[str]:
         """Say how it went, a line each."""
-        if self.is_off and not self.num_probed:
-            return []  # no immune receptors, as numbering said already
+        if not self._has_tried():
+            return self._nothing_compared()
         if self.is_off:
             found = f"the first {self.num_probed:,} chains have {self.probed_median:.0%} of V (median)"
             remedy = "protlm prepare --germline takes FASTA files of its genes, or human all the same"
             return [
                 f"germline genes left out: {found} in common with human genes, like another species; {remedy}"
             ]
-        if not self.num_compared:
-            return []
         lines = list(self.set_lines)
         for kind, counts in self.calls.items():
             lines += [
@@ -105,11 +114,34 @@ class GermlineReport:
                 f"germline identity of V, locus {locus}: median {_median(counts)} %; "
                 f"{self.without_mutations[locus]:,} of {counts.sum():,} chains without a difference"
             )
+            far = int(counts[: round(100 * SAME_SPECIES)].sum())
+            if far:
+                lines.append(
+                    f"germline identity of V, locus {locus}: {far:,} of {counts.sum():,} chains are below "
+                    f"{SAME_SPECIES:.0%}: of another species, or highly mutated; if the former, their "
+                    "germline residues and mutations are wrong"
+                )
         if self.residues:
             shares = ", ".join(f"{name} {count:,}" for name, count in self.residues.items())
             lines.append(f"residues by segment: {shares}")
         lines += [f"track '{name}' of the input kept: {n:,} chains" for name, n in self.kept.items() if n]
         return lines
+
+    def _has_tried(self) -> bool:
+        """Whether any chain was held against the set, be it to no gene."""
+        return self.num_probed > 0 or any(how != NOT_KNOWN_LOCUS for how in self.calls["V"])
+
+    def _nothing_compared(self) -> list[str]:
+        loci = ", ".join(f"{count:,} of locus {locus}" for locus, count in sorted(self.other_loci.items()))
+        if loci:
+            remedy = "protlm prepare --germline takes FASTA files of such genes"
+            among = " among the first records" if self.is_off else ""
+            return [
+                f"germline genes compared with no chain: the set has no V gene for {loci}{among}; {remedy}"
+            ]
+        if self.is_asked:
+            return [f"germline genes compared with no chain: none of {self.num_unnumbered:,} is numbered"]
+        return []  # nothing was asked for, and numbering says that there was nothing to compare
 
     def facts(self) -> dict[str, Any]:
         """Give the counts for a manifest."""
@@ -122,6 +154,8 @@ class GermlineReport:
             "kept": dict(self.kept),
             "examples": {what: list(ids) for what, ids in self.examples.items()},
             "is_off": self.is_off,
+            "num_unnumbered": self.num_unnumbered,
+            "other_loci": dict(self.other_loci),
             "probed_median": self.probed_median,
         }
 

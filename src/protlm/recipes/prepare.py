@@ -40,7 +40,8 @@ class Prepared:
 
     def lines(self) -> list[str]:
         """Say how it went, a line each."""
-        return [*self.reading.lines(), *self.numbering.lines(), *self.germline.lines()]
+        germline = [] if self.numbering.is_off else self.germline.lines()  # numbering has said it then
+        return [*self.reading.lines(), *self.numbering.lines(), *germline]
 
 
 def prepare(

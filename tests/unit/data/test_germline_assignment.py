@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from protlm.data.germline_alignment import Block, Junctions, nearest_v
 from protlm.data.germline_assignment import assign_germline, num_mutations
-from protlm.data.germline_genes import unspliced_residues
+from protlm.data.germline_genes import UNKNOWN_RATE, find_v, unspliced_residues
 from protlm.data.germline_report import GermlineReport
 from protlm.data.germline_set import GermlineSet, open_germline
 from protlm.data.numbering import number_chains, number_records
@@ -183,7 +183,88 @@ def test_chains_of_other_loci_and_without_numbers_pass_and_are_counted():
     made = list(assign_germline(records, of_loci("KL"), report=report))
     assert made == records
     assert sum(report.calls["V"].values()) == 2
-    assert report.lines() == []
+    (line,) = report.lines()
+    assert "compared with no chain: the set has no V gene for 1 of locus H; protlm prepare --germline" in line
+    assert (report.num_unnumbered, report.other_loci) == (1, {"H": 1})
+
+
+def test_where_nothing_can_be_compared_it_is_said_unless_nobody_asked():
+    def lines(records, **options):
+        report = GermlineReport()
+        assert list(assign_germline(records, of_loci("KL"), report=report, **options)) == records
+        return report.lines()
+
+    protein, numbered = Record("p", (Chain("MKTAYIAKQR"),)), Record("a", (numbered_heavy(),))
+    assert lines([protein] * 2) == ["germline genes compared with no chain: none of 2 is numbered"]
+    assert lines([protein], min_median=0.73) == []
+    (line,) = lines([protein, numbered], min_median=0.73)
+    assert "has no V gene for 1 of locus H among the first records" in line
+
+
+def test_chains_like_those_of_another_species_are_counted_by_locus():
+    few_changed = "".join("A" if 0 < index < 60 and index % 2 else each for index, each in enumerate(HEAVY))
+    chains, report = assigned(Chain(HEAVY), Chain(HEAVY), Chain(few_changed), min_median=0.73)
+    assert "segment" in chains[2].tracks
+    (line,) = [line for line in report.lines() if "another species" in line]
+    assert line.startswith("germline identity of V, locus H: 1 of 3 chains are below 73%")
+    _, report = assigned(Chain(HEAVY))
+    assert not any("another species" in line for line in report.lines())
+
+
+def test_a_chain_without_a_v_gene_has_its_j_gene_whatever_its_neighbours_are():
+    strange = "".join("W" if index < 90 and each != "C" else each for index, each in enumerate(HEAVY))
+    numbered = replace(numbered_heavy(), residues=strange)
+    mutated = "".join("A" if index % 3 == 0 and index < 95 else each for index, each in enumerate(HEAVY))
+    neighbours = [numbered_heavy(), replace(numbered_heavy(), residues=mutated)]
+
+    def rates(chains):
+        block = Block.of(
+            np.frombuffer("".join(chain.residues for chain in chains).encode(), np.uint8),
+            np.concatenate([chain.tracks["position"] for chain in chains]),
+            np.array([len(chain) for chain in chains]),
+        )
+        table = open_germline().table("H", "V")
+        return find_v(block, Junctions.of(block), table, [""] * len(chains), 0.5)
+
+    alone, among = rates([numbered]), rates([numbered, *neighbours])
+    assert not alone.is_assigned[0]
+    assert alone.rates[0] == among.rates[0] == UNKNOWN_RATE
+    assert among.rates[2] > among.rates[1]
+    made = [
+        next(
+            iter(assign_germline([Record(str(n), (each,)) for n, each in enumerate(chains)], open_germline()))
+        )
+        for chains in ([numbered], [numbered, *neighbours], [numbered, neighbours[1]] * 3)
+    ]
+    assert len({each.chains[0].j_call for each in made}) == 1
+    for each in made[1:]:
+        np.testing.assert_array_equal(each.chains[0].tracks["segment"], made[0].chains[0].tracks["segment"])
+
+
+def test_given_segments_take_no_germline_residue_that_was_found_for_another_segment():
+    codes = {"V": Segment.V, "N": Segment.N, "D": Segment.D, "J": Segment.J}
+    own = "V" * 101 + "N" * 5 + "J" * 15  # V three residues longer than found, no D
+    given = np.array([codes[letter] for letter in own], dtype=np.uint8)
+    (chain,), _ = assigned(Chain(HEAVY, tracks={"segment": given}))
+    agree = np.array([one == other for one, other in zip(own, SEGMENTS, strict=True)])
+    templated = agree & (given != Segment.N)
+    residues = np.frombuffer(HEAVY.encode(), dtype=np.uint8)
+    np.testing.assert_array_equal(chain.tracks["germline"], np.where(templated, residues, 0))
+    np.testing.assert_array_equal(chain.tracks["mutated"] != Mutated.NONE, templated)
+    assert (chain.v_call, chain.d_call, chain.j_call) == ("IGHV3-23*01", "", "IGHJ4*02")
+
+
+def test_a_d_gene_is_named_only_where_the_given_segments_have_it():
+    codes = {"V": Segment.V, "N": Segment.N, "D": Segment.D, "J": Segment.J}
+    given = np.array([codes[letter] for letter in SEGMENTS], dtype=np.uint8)
+    (chain,), _ = assigned(Chain(HEAVY, tracks={"segment": given}))
+    assert chain.d_call == "IGHD6-19*01"
+    elsewhere = np.where(given == Segment.D, np.uint8(Segment.N), given)
+    elsewhere[98:100] = Segment.D
+    (chain,), _ = assigned(Chain(HEAVY, tracks={"segment": elsewhere}))
+    assert chain.d_call == ""
+    (chain,), _ = assigned(Chain(HEAVY, tracks={"germline": np.zeros(len(HEAVY), np.uint8)}))
+    assert chain.d_call == "IGHD6-19*01"
 
 
 def test_every_v_gene_of_the_set_is_nearest_to_itself():
