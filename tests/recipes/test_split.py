@@ -77,6 +77,50 @@ def test_a_corpus_is_split_too(tmp_path):
         split_file(corpus.path, tmp_path / "b.parquet", by=["donor"], folds=2, say=quiet)
 
 
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        (["--heavy", "vh"], "--heavy"),
+        (["--light", "vl"], "--light"),
+        (["--sequence", "s"], "--sequence"),
+        (["--layout", "airr"], "--layout"),
+        (["--paired-ids"], "--paired-ids"),
+        (["--invalid", "drop"], "--invalid"),
+        (["--gaps", "remove"], "--gaps"),
+        (["--duplicate-ids", "rename"], "--duplicate-ids"),
+        (["--receptor", "none"], "--receptor"),
+    ],
+)
+def test_what_says_how_to_read_a_file_is_refused_for_a_corpus(tmp_path, given, name):
+    corpus = write_corpus(tmp_path / "corpus", number_records(simulate_repertoire(4, seed=1)))
+    out = tmp_path / "a.tsv"
+    command = ["split", str(corpus.path), "--random", "--folds", "2", "--out", str(out)]
+    result = CliRunner().invoke(app, [*command, *given])
+    assert isinstance(result.exception, ConfigError)
+    assert f"is a corpus, and {name} would say how to read a file" in str(result.exception)
+    assert not out.exists()
+    assert CliRunner().invoke(app, command).exit_code == 0
+
+
+def test_a_fasta_of_pairs_is_split_by_antibody(tmp_path):
+    source = tmp_path / "x.fasta"
+    source.write_text(">a_H\nMKT\n>a_L\nGG\n>b_H\nMKV\n>b_L\nGW\n")
+    out = tmp_path / "a.tsv"
+    command = ["split", str(source), "--random", "--folds", "2", "--out", str(out)]
+    assert CliRunner().invoke(app, [*command, "--paired-ids"]).exit_code == 0
+    assert sorted(pl.read_csv(out, separator="\t")["id"]) == ["a", "b"]
+
+
+def test_the_layout_and_the_receptor_are_chosen_on_the_command_line(tmp_path, source):
+    out = tmp_path / "a.tsv"
+    command = ["split", str(source), "--random", "--folds", "2", "--force", "--out", str(out)]
+    numbered = CliRunner().invoke(app, command)
+    assert "numbered by IMGT" in numbered.output
+    assert "numbered by IMGT" not in CliRunner().invoke(app, [*command, "--receptor", "none"]).output
+    refused = CliRunner().invoke(app, [*command, "--layout", "cov-abdab"])
+    assert "a table of layout 'cov-abdab'" in str(refused.exception)
+
+
 def test_what_contradicts_itself_is_refused(tmp_path, source):
     out = tmp_path / "a.tsv"
     for settings, message in (

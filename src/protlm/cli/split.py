@@ -6,7 +6,17 @@ from typing import Annotated
 import typer
 
 from protlm.cli import options
-from protlm.cli.options import DuplicateIds, Force, Gaps, Heavy, Invalid, Light, Sequence
+from protlm.cli.options import (
+    DuplicateIds,
+    Force,
+    Gaps,
+    Heavy,
+    Invalid,
+    LayoutName,
+    Light,
+    PairedIds,
+    Sequence,
+)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -41,12 +51,18 @@ def split(
     heavy: Heavy = None,
     light: Light = None,
     sequence: Sequence = None,
+    layout: LayoutName = "auto",
+    paired_ids: PairedIds = False,
     invalid: Invalid = "error",
     gaps: Gaps = "error",
     duplicate_ids: DuplicateIds = "error",
+    receptor: Annotated[str, typer.Option(help="number as antibody, tcr, any, none, or auto")] = "auto",
     force: Force = False,
 ) -> None:
-    """Give each record a fold; groups stay together, and what still leaks is counted."""
+    """Give each record a fold; groups stay together, and what still leaks is counted.
+
+    Options on columns, odd input and numbering are for files; a corpus is read and numbered already.
+    """
     from protlm.data.readers import ColumnNames, InputPolicy
     from protlm.recipes.split import split_file
 
@@ -54,6 +70,7 @@ def split(
         invalid=options.choice("--invalid", invalid, ("error", "drop")),  # type: ignore[arg-type]
         gaps=options.choice("--gaps", gaps, ("error", "remove")),  # type: ignore[arg-type]
         duplicate_ids=options.choice("--duplicate-ids", duplicate_ids, ("error", "rename")),  # type: ignore[arg-type]
+        paired_ids=paired_ids,
     )
     split_file(
         source,
@@ -66,8 +83,9 @@ def split(
         stratify=stratify,
         identity=identity,
         seed=seed,
-        columns=ColumnNames(heavy=heavy, light=light, sequence=sequence),
+        columns=ColumnNames(layout=layout, heavy=heavy, light=light, sequence=sequence),
         policy=policy,
+        receptor=options.choice("--receptor", receptor, ("auto", "antibody", "tcr", "any", "none")),  # type: ignore[arg-type]
         force=force,
         say=options.say,
     )

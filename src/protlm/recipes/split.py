@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def split_file(
     seed
         Another seed gives another split; the order of the records does not matter.
     columns, policy, receptor
-        How to read and number a file.
+        How to read and number a file; of a corpus, which is read and numbered already, not to be given.
     force
         Replace a file that is there.
     say
@@ -89,6 +90,8 @@ def split_file(
             "say what to split by" if not by else "a split is either by keys or at random",
             hint="--by clonotype, chain or a column (several separated by commas), or --random",
         )
+    if names_corpus(source):
+        _refuse_reading(source, columns, policy, receptor)
     claim_file(out, SUFFIXES, force=force)
     records = _read(source, by, stratify, columns, policy, receptor, say)
     ids = [record.id for record in records]
@@ -134,6 +137,25 @@ def _shares(folds: int | None, holdout: float | None) -> tuple[list[float], list
     if not 0 < holdout < 1:
         raise ConfigError(f"--holdout {holdout} is not a share", hint="expected a number between 0 and 1")
     return [1 - holdout, holdout], ["train", "holdout"]
+
+
+def _refuse_reading(
+    source: Path | str, columns: ColumnNames | None, policy: InputPolicy | None, receptor: Receptor
+) -> None:
+    """Refuse what says how to read a file where there is a corpus."""
+    pairs = ((columns or ColumnNames(), ColumnNames()), (policy or InputPolicy(), InputPolicy()))
+    given = [
+        f"--{each.name.replace('_', '-')}"
+        for own, default in pairs
+        for each in fields(own)
+        if getattr(own, each.name) != getattr(default, each.name)
+    ]
+    given += ["--receptor"] if receptor != "auto" else []
+    if given:
+        raise ConfigError(
+            f"{source} is a corpus, and {', '.join(given)} would say how to read a file",
+            hint="leave it out, or give it to protlm prepare when the corpus is made",
+        )
 
 
 def _read(
