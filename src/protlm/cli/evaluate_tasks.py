@@ -38,7 +38,10 @@ def tasks(
     model: Models = None,
     pooling: PoolingName = "mean",
     seeds: Annotated[
-        int | None, typer.Option(help="repetitions with other folds; as the card says", min=1)
+        int | None,
+        typer.Option(
+            help="repetitions with other folds, whose mean is given; not a seed; as the card says", min=1
+        ),
     ] = None,
     skip_filter: Annotated[
         list[str] | None, typer.Option(help="a filter of the card that is not applied; repeat")
@@ -85,9 +88,16 @@ def pairs(
     within: Annotated[
         str | None, typer.Option(help="column whose values are not mixed, such as the organism")
     ] = None,
-    folds: Annotated[int, typer.Option(min=3)] = 5,
+    folds: Annotated[
+        int, typer.Option(help="parts of the split; each is predicted once from the others", min=3)
+    ] = 5,
     cdr3_identity: Annotated[float, typer.Option(help="of heavy CDR3s of one clonotype")] = 0.8,
-    seeds: Annotated[int, typer.Option(help="repetitions with other folds and another shuffle", min=1)] = 3,
+    seeds: Annotated[
+        int,
+        typer.Option(
+            help="repetitions with other folds and another shuffle, whose mean is given; not a seed", min=1
+        ),
+    ] = 3,
     pooling: PoolingName = "mean",
     random_weights: RandomWeights = False,
     cache: Cache = None,

@@ -56,7 +56,10 @@ def fit_baselines(
 
 
 def fit_together(
-    sources: Sequence[tuple[Corpus, np.ndarray | None]], *, germline: GermlineSet | None = None
+    sources: Sequence[tuple[Corpus, np.ndarray | None]],
+    *,
+    germline: GermlineSet | None = None,
+    use_germline: bool = True,
 ) -> dict[str, pl.DataFrame]:
     """Do the same on several corpora at once, each residue counted as often as it is there.
 
@@ -66,8 +69,11 @@ def fit_together(
         Training chains, and the records of them to count, `None` for all.
     germline
         Genes to compare with; the package's human ones by default.
+    use_germline
+        Whether to compare at all; without it the tables of the germline baseline are empty.
     """
     germline = open_germline() if germline is None else germline
+    germline = germline if use_germline else GermlineSet("none", ())
     counts = _added([count_residues(*source) for source in sources])
     by_germline = _added([count_germline(corpus, germline, rows) for corpus, rows in sources])
     genes = _added([count_genes(*source) for source in sources])

@@ -105,7 +105,8 @@ def evaluate_partner(
     }
     run.write_config(yaml.safe_dump(settings))
     corpus = open_source(source, run.path / "data", say=say)
-    pairs, partners = _choose(corpus, max_records, seed, say)
+    index = PairIndex.build(corpus)
+    pairs, partners = _choose(corpus, index, max_records, seed, say)
     rows = np.concatenate([pairs.rows, *(those.rows for those in partners.values())])
     refuse_too_long(corpus, rows, loaded)
     leakage = {name: say_leakage(name, pairs, say) for name in map(str, models)}
@@ -113,7 +114,7 @@ def evaluate_partner(
         "data_manifest.json",
         {
             "num_records": len(pairs),
-            "num_left_out": len(corpus) - len(PairIndex.build(corpus).rows),
+            "num_left_out": len(corpus) - len(index.rows),
             "corpus": corpus.manifest,
             "leakage": {name: facts for name, facts in leakage.items() if facts is not None},
         },
@@ -132,10 +133,9 @@ def evaluate_partner(
 
 
 def _choose(
-    corpus: Corpus, max_records: int | None, seed: int, say: Say
+    corpus: Corpus, index: PairIndex, max_records: int | None, seed: int, say: Say
 ) -> tuple[ChosenRecords, dict[str, ChosenRecords]]:
     """Choose pairs that have every kind of random partner, and the partners; count the others."""
-    index = PairIndex.build(corpus)
     if not len(index.rows):
         raise DataError(
             f"{corpus.name} has no pair of chains with two different roles",

@@ -17,7 +17,6 @@ from protlm.config import AnyConfig, BaseConfig, one_of
 from protlm.data.corpus import Corpus
 from protlm.data.mixture import ShareOf, shares_at
 from protlm.errors import ConfigError, DataError, RunError
-from protlm.evaluation.baselines import fit_together
 from protlm.masking import maskings
 from protlm.masking.corrupt import CorruptionConfig
 from protlm.masking.policies import RegionMasking
@@ -25,6 +24,7 @@ from protlm.models.adaptation import FullAdaptation, adaptations, num_trained
 from protlm.models.architectures import EsmArchitecture, architectures
 from protlm.models.language_model import LanguageModel
 from protlm.models.loading import pick_device
+from protlm.recipes.evaluate_baselines import fit_on_sources
 from protlm.recipes.prepare import open_source
 from protlm.runs import Run
 from protlm.schedules import ScheduledWeight, schedules_in
@@ -157,7 +157,7 @@ def pretrain(
     train(parts.model, parts.job, config.training, run, processes=processes, seed=config.seed)
     if processes.is_main:
         sources = [(each.corpus, each.rows) for each in parts.job.sources.sources]
-        for name, table in fit_together(sources).items():
+        for name, table in fit_on_sources(sources, say).items():
             table.write_parquet(run.table_path(name))
         rates_table(parts.job.tally).write_parquet(run.table_path("masking_rates"))
         _report_sources(parts.job, run, say)
