@@ -1,6 +1,7 @@
 """mask preview: its numbers are those of the draws, its text shows them, its settings are a training's."""
 
 import json
+from collections import Counter
 from io import StringIO
 from pathlib import Path
 
@@ -15,12 +16,14 @@ from protlm.data.collate import collate
 from protlm.data.corpus import write_corpus
 from protlm.data.flat import flatten_records
 from protlm.data.layout import esm_layout
-from protlm.data.simulate import simulate_repertoire
+from protlm.data.simulate import repertoire_frame, simulate_repertoire
 from protlm.errors import ConfigError, DataError
 from protlm.masking.corrupt import corrupt
 from protlm.masking.policies import UniformMasking
 from protlm.masking.selection import Draw
-from protlm.recipes.mask import as_plain, preview_config, preview_masking
+from protlm.recipes.mask import _counts, as_plain, preview_config, preview_masking
+from protlm.recipes.prepare import prepare
+from protlm.recipes.pretrain import PretrainConfig
 from protlm.report.masking_preview import MaskedChain, MaskedRecord, MaskingPreview, preview_parts
 from protlm.types.record import Chain, Record, Role
 from protlm.types.regions import Region
@@ -245,6 +248,48 @@ class TestCommand:
             preview_config(None, None, [])
         with pytest.raises(DataError, match="needs the track 'weight'"):
             preview(corpus, "masking.kind=weighted", "masking.track=weight")
+
+
+def test_a_file_is_read_as_training_reads_it(tmp_path):
+    """Prepared whole, with the same records, tracks and refusals, and a fair sample of it."""
+    path = tmp_path / "pairs.tsv"
+    repertoire_frame(simulate_repertoire(12, seed=3, mutation_rate=0.1)).write_csv(path, separator="\t")
+    made = prepare(path, tmp_path / "made").corpus
+    settings = {"num_records": 4, "sample": 4, "num_epochs": 3}
+    of_file, of_corpus = (
+        preview(str(each), "masking.kind=uniform", **settings) for each in (path, made.path)
+    )
+    assert [record.id for record in of_file.records] == [record.id for record in of_corpus.records]
+    assert [record.id for record in of_file.records] != list(made.column("id"))[:4]
+    assert of_file.rates.equals(of_corpus.rates)
+    assert set(of_file.rates["group"]) >= {"region", "segment", "mutated"}
+    broken = tmp_path / "broken.fasta"
+    broken.write_text(">a\nACDEFGHIKL\n>b\nMNPQ-STVWY\n")
+    with pytest.raises(DataError, match="gap '-' at position 5"):
+        preview(str(broken), "masking.kind=uniform")
+
+
+@pytest.mark.parametrize(("share_of", "expected"), [("records", {2: 6, 4: 2}), ("tokens", {2: 6, 4: 1})])
+def test_several_corpora_count_by_their_shares(tmp_path, share_of, expected):
+    """Shares 3/4 and 1/4. Records of 2 and 4 residues have 4 and 6 tokens: 9/11 and 2/11 of the records."""
+    letters = "ACDEFGHIKL"
+    for length in (2, 4):
+        own = [Record(a + b, (Chain((a + b) * (length // 2)),)) for a in letters for b in letters]
+        write_corpus(tmp_path / f"c{length}", own)
+    sources = [{"source": str(tmp_path / "c2"), "share": 0.75}, {"source": str(tmp_path / "c4")}]
+    values = {"data": {"train": sources, "share_of": share_of}, "masking": {"kind": "uniform"}}
+    said: list[str] = []
+    config = PretrainConfig.from_dict(values)
+    shown = preview_masking(config, num_records=99, sample=8 if share_of == "records" else 7, say=said.append)
+    lengths = Counter(len(record.chains[0].residues) for record in shown.records)
+    assert lengths == expected
+    assert said == [f"records by the shares at training progress 0: c2 {expected[2]}, c4 {expected[4]}"]
+
+
+def test_a_small_corpus_makes_the_sample_smaller_and_not_its_share():
+    assert _counts([100, 3], np.array([0.75, 0.25]), 500) == [9, 3]
+    assert _counts([100, 100], np.array([1.0, 0.0]), 50) == [50, 0]
+    assert _counts([7], np.ones(1), 500) == [7]
 
 
 def test_roles_come_from_the_records():

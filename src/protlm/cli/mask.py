@@ -25,14 +25,18 @@ def _mask() -> None:
 @verbs.command()
 def preview(
     source: Annotated[
-        str | None, typer.Option("--input", help="corpus or file; else that of --config")
+        str | None,
+        typer.Option(
+            "--input",
+            help="corpus, or a file, which is prepared whole as for training; else that of --config",
+        ),
     ] = None,
     config: ConfigFile = None,
     settings: Set = None,
     model: Annotated[str | None, typer.Option(help="Run, folder or name whose token layout to use")] = None,
     records: Annotated[int, typer.Option(help="records to show", min=0)] = 3,
     epochs: Annotated[int, typer.Option(help="epochs to draw for the rates", min=1)] = 20,
-    sample: Annotated[int, typer.Option(help="records to draw them for", min=1)] = 500,
+    sample: Annotated[int, typer.Option(help="records to draw them for, a fair sample", min=1)] = 500,
     progress: Annotated[float, typer.Option(help="training progress, for schedules", min=0, max=1)] = 0.0,
     seed: Annotated[int | None, typer.Option(help="of the masks")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print everything as JSON")] = False,

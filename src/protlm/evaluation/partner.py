@@ -222,8 +222,8 @@ def partner_tables(table: pl.DataFrame | pl.LazyFrame) -> tuple[pl.DataFrame, pl
     gains : polars.DataFrame
         ``model, against, chain, region, metric, value, other_value, gain, gain_low, gain_high, p_value,
         n_tests, p_adjusted, stars, n_residues, n_records, n_groups``. A positive gain favours the true
-        partner: nats per residue saved, or accuracy won. p-values are multiplied by ``n_tests``, the number of
-        tests of a metric over regions, models and conditions; lines of several regions together have none.
+        partner: nats per residue saved, or accuracy won. p-values are multiplied by ``n_tests``, the number
+        of tests of a metric over regions, models and conditions; lines of several regions have none.
     """
     lazy = with_arms(table)
     cells = lazy.group_by("arm", "model", "partner", "id", "group", "chain", "region").agg(

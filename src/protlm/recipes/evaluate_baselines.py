@@ -62,12 +62,13 @@ def choose_baselines(
             say(f"no baseline '{name}': the training data had no {_CALLS[columns]}")
             continue
         num_called, num_chains = _calls(records, columns)
+        share = num_called / num_chains
         if not num_called:
             without.add(name)
             say(f"no baseline '{name}': the input has no {_CALLS[columns]}; protlm prepare assigns them")
         elif num_called < num_chains:
             say(
-                f"baseline '{name}': {num_called:,} of {num_chains:,} chains ({num_called / num_chains:.0%}) have "
+                f"baseline '{name}': {num_called:,} of {num_chains:,} chains ({share:.0%}) have "
                 f"{_CALLS[columns]}; the others are predicted by position"
             )
     return [each for each in baselines if each.name not in without]
@@ -91,9 +92,7 @@ def fit_on_sources(sources: Sequence[tuple[Corpus, np.ndarray | None]], say: Say
     reasons = [f"{corpus.name} {reason}" for corpus, _ in sources if (reason := _not_as_human(corpus))]
     tables = fit_together(sources, use_germline=not reasons)
     if reasons and not tables[FREQUENCIES].is_empty():
-        say(
-            f"no baseline 'germline', which compares with the package's human genes: {reasons[0]}"
-        )
+        say(f"no baseline 'germline', which compares with the package's human genes: {reasons[0]}")
     return tables
 
 

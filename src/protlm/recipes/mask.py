@@ -1,8 +1,8 @@
 """mask preview: what a masking would select in some records, and how often in the mean."""
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import numpy as np
@@ -11,21 +11,18 @@ import torch
 from scipy.stats import binomtest
 
 from protlm.data.collate import collate
-from protlm.data.corpus import Corpus, names_corpus
 from protlm.data.flat import flatten_records
-from protlm.data.germline_assignment import assign_germline
-from protlm.data.germline_report import GermlineReport
-from protlm.data.germline_set import open_germline
 from protlm.data.layout import FILE_NAME, TokenLayout
-from protlm.data.numbering import NumberingReport, number_records
-from protlm.data.readers import InputPolicy, ReadReport, iterate_records
+from protlm.data.mixture import shares_at
 from protlm.errors import ConfigError, DataError
 from protlm.masking.corrupt import corrupt
 from protlm.masking.selection import Draw, MaskingPolicy, Selection, maskable
 from protlm.models.loading import load_model
+from protlm.recipes.prepare import open_source
 from protlm.recipes.pretrain import PretrainConfig
 from protlm.report.masking_preview import MaskedChain, MaskedRecord, MaskingPreview
 from protlm.schedules import schedules_in
+from protlm.training.sources import token_lengths
 from protlm.types.batch import Batch, Corrupted
 from protlm.types.record import Record, Role
 from protlm.types.regions import Mutated, Region, Segment
@@ -59,10 +56,10 @@ def preview_masking(
     num_epochs
         Epochs to draw.
     sample
-        Records to draw them for: of a corpus, those with the lowest content keys, a fair sample; of a
-        file, the first ones.
+        Records to draw them for: those with the lowest content keys, which is a fair sample; of several
+        corpora by their shares. A file is prepared whole, as training would.
     progress
-        Training progress in [0, 1] for schedules.
+        Training progress in [0, 1] for schedules, those of shares too.
     say
         Tells the user what happens.
 
@@ -72,7 +69,7 @@ def preview_masking(
         If no record is left, or the policy needs a track that the records lack.
     """
     layout = _layout(config, model)
-    records = _fitting(_records(config, sample, say), layout, say)
+    records = _fitting(_records(config, layout, sample, progress, say), layout, say)
     batch = collate(flatten_records(records), layout)
     policy = cast(MaskingPolicy, config.masking.build())  # type: ignore[attr-defined]
     draws = [Draw(seed=config.seed, epoch=epoch, progress=progress) for epoch in range(num_epochs)]
@@ -113,25 +110,42 @@ def _layout(config: PretrainConfig, model: str | None) -> TokenLayout:
     return load_model(name, device="cpu").layout
 
 
-def _records(config: PretrainConfig, sample: int, say: Say) -> list[Record]:
-    sources = [each.source for each in config.data.sources]
-    each = -(-sample // len(sources))
-    return [record for source in sources for record in _records_of(source, each, say)]
+def _records(
+    config: PretrainConfig, layout: TokenLayout, sample: int, progress: float, say: Say
+) -> list[Record]:
+    """Take a fair sample of what training would read, of several corpora by their shares at the progress."""
+    data = config.data
+    with TemporaryDirectory() as folder:
+        corpora = [
+            open_source(each.source, Path(folder) / str(place), say=say)
+            for place, each in enumerate(data.sources)
+        ]
+        chances = np.ones(1)
+        if len(corpora) > 1:
+            chances = shares_at([each.share for each in data.sources], progress)
+            if data.share_of == "tokens":
+                chances = chances / [token_lengths(corpus, layout).mean() for corpus in corpora]
+            chances = chances / chances.sum()
+        counts = _counts([len(corpus) for corpus in corpora], chances, sample)
+        if len(corpora) > 1:
+            said = ", ".join(
+                f"{corpus.name} {count:,}" for corpus, count in zip(corpora, counts, strict=True)
+            )
+            say(f"records by the shares at training progress {progress:g}: {said}")
+        return [
+            corpus.record(int(row))
+            for corpus, count in zip(corpora, counts, strict=True)
+            for row in np.sort(np.argsort(corpus.keys, kind="stable")[:count])
+        ]
 
 
-def _records_of(source: str, count: int, say: Say) -> list[Record]:
-    if names_corpus(source) or Path(source).is_dir():
-        corpus = Corpus(source)
-        rows = np.sort(np.argsort(corpus.keys, kind="stable")[:count])
-        return [corpus.record(int(row)) for row in rows]
-    reading, numbering, germline = ReadReport(), NumberingReport(), GermlineReport()
-    policy = InputPolicy(invalid="drop", gaps="remove", duplicate_ids="rename")
-    found = islice(iterate_records(source, policy=policy, report=reading), count)
-    numbered = number_records(found, report=numbering)
-    records = list(assign_germline(numbered, open_germline(), report=germline))
-    for line in [*reading.lines(), *numbering.lines(), *germline.lines()]:
-        say(f"{Path(source).name}, first {count:,} records: {line}")
-    return records
+def _counts(sizes: Sequence[int], chances: np.ndarray, sample: int) -> list[int]:
+    """Give how many records to take of each corpus: at most `sample`, and fewer where one is too small."""
+    total = min([sample, *(size / chance for size, chance in zip(sizes, chances, strict=True) if chance > 0)])
+    return [
+        min(size, max(1, round(total * chance))) if chance > 0 else 0
+        for size, chance in zip(sizes, chances.tolist(), strict=True)
+    ]
 
 
 def _fitting(records: list[Record], layout: TokenLayout, say: Say) -> list[Record]:
