@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from protlm.data.gene_names import call_name
 from protlm.data.germline_alignment import (
     MIN_J_RESIDUES,
     MIN_V_RESIDUES,
@@ -30,7 +31,6 @@ from protlm.data.germline_set import (
     LAST_OF_V,
     GermlineSet,
     GermlineTable,
-    call_name,
 )
 
 UNKNOWN_RATE = 0.06

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from protlm.data.domains import Domain, number
+from protlm.data.gene_names import call_name, kind_of
 from protlm.data.germline import GENE_TYPES, NUCLEOTIDES, germline_segments, translate
 from protlm.data.readers.text import read_lines
 from protlm.errors import DataError
@@ -26,9 +27,6 @@ PACKAGE_SET = "auto"
 
 STOP_INSIDE = "a stop before position 104"
 
-_NAME = re.compile(
-    r"((?:IG[HKL]|TR[ABGD])([VDJ])[A-Z0-9/-]*(?:\*[A-Z0-9]+(?:_[ACGT]\d+[ACGT])*)?)", re.IGNORECASE
-)
 _J_MOTIF = re.compile("[WF]G.G")
 _NUCLEOTIDES = re.compile("[ACGTUN.-]+")
 _NOT_ACGT = re.compile("[^ACGT]")
@@ -196,23 +194,6 @@ def open_germline(source: str | Path | Sequence[str | Path] = PACKAGE_SET) -> Ge
     return _read_set([Path(each) for each in source])
 
 
-def call_name(call: str) -> str:
-    """Give the first gene or allele name in a call; empty where there is none.
-
-    Parameters
-    ----------
-    call
-        As found in a file.
-
-    Examples
-    --------
-    >>> call_name("Homsap IGHV3-23*01 F, or IGHV3-23D*01 F"), call_name("IGHD3/OR15-3a*01"), call_name("?")
-    ('IGHV3-23*01', 'IGHD3/OR15-3a*01', '')
-    """
-    match = _NAME.search(call)
-    return match[1] if match else ""
-
-
 @cache
 def _package_set() -> GermlineSet:
     entries = [(s.allele, s.sequence) for kind in GENE_TYPES for s in germline_segments(kind)]
@@ -265,7 +246,7 @@ def _make_set(source: str, entries: Iterable[tuple[str, str]]) -> GermlineSet:
     genes: list[GermlineGene] = []
     ungapped_v: list[tuple[str, str]] = []
     for name, sequence in sequences.items():
-        kind = _kind(name)
+        kind = kind_of(name)
         if kind == "V" and not _GAP.search(sequence.strip(".-")):
             ungapped_v.append((name, _residues(sequence.strip(".-"))))
             continue
@@ -283,12 +264,6 @@ def _keep(germline: GermlineSet, genes: list[GermlineGene], name: str, made: Ger
         germline.examples.setdefault(made, name)
     else:
         genes.append(made)
-
-
-def _kind(name: str) -> str:
-    match = _NAME.match(name)
-    assert match is not None
-    return match[2].upper()
 
 
 def _is_coding(sequence: str) -> bool:

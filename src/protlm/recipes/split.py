@@ -18,6 +18,7 @@ from protlm.data.readers import ColumnNames, InputPolicy, ReadReport, check_file
 from protlm.data.split_report import report_split
 from protlm.data.splits import Groups, Values, assign_folds, connected_groups, random_groups
 from protlm.errors import ConfigError, DataError
+from protlm.evaluation.task_files import text_of
 from protlm.recipes.outputs import claim_file
 from protlm.runs import file_hash
 from protlm.types.record import Record
@@ -98,7 +99,7 @@ def split_file(
     counts: Counter[str] = Counter()
     keys = {name: _key(name, records, cdr3_identity, counts) for name in by}
     groups = random_groups(ids) if at_random else connected_groups(*keys.values(), names=ids)
-    strata = None if stratify is None else [_text(record, stratify) for record in records]
+    strata = None if stratify is None else [text_of(record, stratify) for record in records]
     assigned = assign_folds(groups, shares, strata=strata, seed=seed)
     fold = [names[place] for place in assigned.tolist()]
     for reason, count in counts.items():
@@ -207,7 +208,7 @@ def _key(name: str, records: Sequence[Record], identity: float, counts: Counter[
         return clonotype_keys(records, identity=identity, counts=counts)
     if name == "chain":
         return chain_keys(records)
-    values = [record.group if name == "group" else _text(record, name) for record in records]
+    values = [record.group if name == "group" else text_of(record, name) for record in records]
     counts[f"no value of '{name}', so linked to no other record by it"] += sum(not value for value in values)
     return [(value,) for value in values]
 
@@ -217,11 +218,6 @@ def _clonotypes(records: Sequence[Record], identity: float) -> dict[str, Values]
     if not any("region" in chain.tracks for record in records for chain in record.chains):
         return {}
     return {"clonotype": clonotype_keys(records, identity=identity)}
-
-
-def _text(record: Record, column: str) -> str:
-    value = record.labels.get(column)
-    return "" if value is None else str(value).strip()
 
 
 def _table(

@@ -5,7 +5,8 @@ import gzip
 import numpy as np
 import pytest
 
-from protlm.data.germline_set import ABSENT, GermlineSet, call_name, open_germline
+from protlm.data.gene_names import call_name
+from protlm.data.germline_set import ABSENT, GermlineSet, open_germline
 from protlm.errors import DataError
 from protlm.types.alphabet import STANDARD
 

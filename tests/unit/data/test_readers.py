@@ -366,6 +366,8 @@ def test_several_empty_group_columns_are_no_group(write):
         ("IGHV3-23*01,IGHV3-23D*01", "IGHV3-23*01"),
         ("Homsap IGHV3-23*01 F, or Homsap IGHV3-23D*01 F", "IGHV3-23*01"),
         ("IGHV1-18 (Human)", "IGHV1-18"),
+        ("IGHV1-18*01_S2(Human)", "IGHV1-18*01_S2"),
+        ("IGHV(II)-26-2*01 P", "IGHV(II)-26-2*01"),
         ("na", ""),
         ("", ""),
         ("VH3", "VH3"),

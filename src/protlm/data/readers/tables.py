@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from protlm.data.gene_names import first_word
 from protlm.data.readers.chain_tracks import chain_tracks
 from protlm.data.readers.columns import ChainColumns, TableColumns, resolve_columns
 from protlm.data.readers.joined import split_joined
@@ -25,7 +26,6 @@ MISSING = frozenset(
 
 _NO = frozenset(["f", "false", "no", "0", "unproductive"])
 
-_GENE = re.compile(r"(?:IG|TR)[A-Z]{2}[^\s,;]*")
 _LOCUS = re.compile(r"(?:IG|TR)([HKLABGD])(?:$|[VJ])")
 _LOCUS_WORDS = {
     **{letter: letter for letter in ROLE_OF_LOCUS},  # as in OAS
@@ -217,10 +217,7 @@ def _chain(
 @cache
 def _gene_call(text: str) -> str:
     """Give the first gene of a call such as ``Homsap IGHV3-23*01 F, or IGHV3-23D*01 F``."""
-    if not text:
-        return ""
-    match = _GENE.search(text)
-    return match[0] if match else text.split(",")[0].strip()
+    return first_word(text) or text.split(",")[0].strip()
 
 
 def _locus(text: str, v_call: str, columns: ChainColumns, counts: Counter[str]) -> str:
