@@ -191,7 +191,7 @@ def test_bad_input_is_named_before_any_work(tmp_path, model):
         short
     )
     source = simulated(tmp_path / "pairs.parquet", 20)
-    with pytest.raises(DataError, match=r"but model 'short' has 100"):
+    with pytest.raises(DataError, match=r"but model 'short' takes at most 100"):
         evaluate_pairs(
             [str(short)], source, tmp_path / "run", heavy="heavy", light="light", folds=3, say=quiet
         )

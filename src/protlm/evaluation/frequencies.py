@@ -8,13 +8,12 @@ import polars as pl
 
 from protlm.data.corpus import Corpus
 from protlm.data.numbering import gene_of
+from protlm.evaluation.letters import letter_codes
 from protlm.types.alphabet import STANDARD
 from protlm.types.record import Chain
 
 PSEUDO_COUNT = 0.1
 _CHUNK = 1 << 14
-_LETTER = np.full(256, -1, dtype=np.int64)
-_LETTER[np.frombuffer(STANDARD.encode(), dtype=np.uint8)] = np.arange(len(STANDARD))
 
 
 def count_residues(corpus: Corpus, rows: np.ndarray | None = None) -> pl.DataFrame:
@@ -45,7 +44,7 @@ def _count_chunk(corpus: Corpus, rows: np.ndarray) -> pl.DataFrame:
         return _empty()
     chain_rows = corpus.chain_rows(rows)
     chain = np.repeat(np.arange(len(chain_rows)), flat.chain_lengths)
-    letter, position = _LETTER[flat.residues], flat.tracks["position"]
+    letter, position = letter_codes(flat.residues), flat.tracks["position"]
     counted = (position > 0) & (letter >= 0)
     residues = pl.DataFrame(
         {"chain": chain[counted], "position": position[counted], "letter": letter[counted]}
@@ -159,19 +158,6 @@ def _tables(counts: pl.DataFrame, keys: list[str]) -> dict[tuple, np.ndarray]:
         row = tables.setdefault(tuple(context), np.full(len(STANDARD), PSEUDO_COUNT))
         row[STANDARD.index(residue)] += count
     return {context: np.log(row / row.sum()) for context, row in tables.items()}
-
-
-def letter_codes(letters: np.ndarray | str) -> np.ndarray:
-    """Give the place of letters in `STANDARD`, int64 ``[r]``; -1 for others.
-
-    Parameters
-    ----------
-    letters
-        As bytes, uint8 ``[r]``, or as text.
-    """
-    if isinstance(letters, str):
-        letters = np.frombuffer(letters.encode(), dtype=np.uint8)
-    return _LETTER[letters]
 
 
 def load_counts(path: Path) -> pl.DataFrame:

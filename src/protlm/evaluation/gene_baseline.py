@@ -8,7 +8,8 @@ from scipy.optimize import minimize_scalar
 
 from protlm.data.corpus import Corpus
 from protlm.data.numbering import gene_of
-from protlm.evaluation.frequencies import PSEUDO_COUNT, FrequencyBaseline, letter_codes
+from protlm.evaluation.frequencies import PSEUDO_COUNT, FrequencyBaseline
+from protlm.evaluation.letters import AMINO_ACIDS, NAMES_OF_REGIONS, letter_codes
 from protlm.types.alphabet import STANDARD
 from protlm.types.record import Chain
 from protlm.types.regions import Region, imgt_regions
@@ -23,8 +24,6 @@ MAX_STRENGTH = 1e6
 _CHUNK = 1 << 14
 _LIGHT = ("K", "L")
 _NUM_LETTERS = len(STANDARD)
-_LETTERS = pl.Series(list(STANDARD))
-_REGION_NAMES = pl.Series([region.name if region else "" for region in Region])
 
 GENE_COUNTS = pl.Schema(
     {"locus": pl.String, "gene": pl.String, "position": pl.UInt16, "residue": pl.String, "count": pl.Int64}
@@ -82,7 +81,7 @@ def _count_chunk(corpus: Corpus, rows: np.ndarray, keys: list[str]) -> pl.DataFr
             "locus": genes["locus"].gather(chain),
             "gene": genes["j_call"].gather(chain).zip_with(by_j, genes["v_call"].gather(chain)),
             "position": position[counted],
-            "residue": _LETTERS.gather(letter[counted]),
+            "residue": AMINO_ACIDS.gather(letter[counted]),
         }
     )
     return table.filter(pl.col("gene") != "").group_by(keys).agg(count=pl.len().cast(pl.Int64))
@@ -110,7 +109,7 @@ def fit_strengths(counts: pl.DataFrame) -> pl.DataFrame:
         ``locus, region, strength, n_residues``; the strength is in residues, at most `MAX_STRENGTH`.
     """
     frame = counts.with_columns(
-        region=_REGION_NAMES.gather(imgt_regions(counts["position"].to_numpy())),
+        region=NAMES_OF_REGIONS.gather(imgt_regions(counts["position"].to_numpy())),
         in_context=pl.col("count").sum().over("locus", "gene", "position"),
         of_residue=pl.col("count").sum().over("locus", "position", "residue"),
         at_position=pl.col("count").sum().over("locus", "position"),

@@ -11,14 +11,12 @@ from protlm.data.flat import expand_slices
 from protlm.data.germline_alignment import Block
 from protlm.data.germline_genes import unspliced_residues
 from protlm.data.germline_set import GermlineSet
-from protlm.evaluation.frequencies import FrequencyBaseline, letter_codes
-from protlm.types.alphabet import STANDARD
+from protlm.evaluation.frequencies import FrequencyBaseline
+from protlm.evaluation.letters import AMINO_ACIDS, NAMES_OF_REGIONS, letter_codes
 from protlm.types.record import Chain
 from protlm.types.regions import REGIONS, Region, imgt_regions
 
 _CHUNK = 1 << 12
-_LETTERS = pl.Series(list(STANDARD))
-_REGION_NAMES = pl.Series([region.name if region else "" for region in Region])
 
 GERMLINE_COUNTS = pl.Schema(
     {
@@ -58,7 +56,7 @@ def count_germline(corpus: Corpus, germline: GermlineSet, rows: np.ndarray | Non
                 {
                     "locus": pl.repeat(locus, int(known.sum()), eager=True, dtype=pl.String),
                     "position": block.positions[known],
-                    "residue": _LETTERS.gather(block.codes[known]),
+                    "residue": AMINO_ACIDS.gather(block.codes[known]),
                     "is_germline": of_germline[known] == block.codes[known],
                 }
             )
@@ -110,7 +108,7 @@ def fit_germline_share(counts: pl.DataFrame, frequencies: FrequencyBaseline) -> 
         ``locus, region, epsilon, n_residues, n_germline``.
     """
     frame = counts.with_columns(
-        region=_REGION_NAMES.gather(imgt_regions(counts["position"].to_numpy())),
+        region=NAMES_OF_REGIONS.gather(imgt_regions(counts["position"].to_numpy())),
         chance=np.exp(_of_rows(counts, frequencies)),
     )
     rows = []

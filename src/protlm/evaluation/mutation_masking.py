@@ -5,8 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import polars as pl
 
-from protlm.evaluation.arms import arm_gains, arm_summary, with_arms
-from protlm.evaluation.partner import partner_slices
+from protlm.evaluation.partner import arm_tables
 from protlm.evaluation.residues import over_twenty, residue_facts, residue_table
 from protlm.models.language_model import MaskedModel
 from protlm.scoring.engine import DEFAULT_TOKEN_BUDGET, MASK, ContextList, run_contexts
@@ -128,19 +127,5 @@ def mutation_masking_tables(table: pl.DataFrame | pl.LazyFrame) -> tuple[pl.Data
         As `protlm.evaluation.partner.partner_tables` gives, of the native partner against the reverted
         one. For ``germline`` a positive gain means that the germline residue is predicted more often.
     """
-    columns = ("arm", "model", "partner", "id", "group", "chain", "region")
-    cells = (
-        with_arms(table)
-        .group_by(*columns)
-        .agg(
-            n=pl.len().cast(pl.Float64),
-            hits=(pl.col("predicted") == pl.col("residue")).sum().cast(pl.Float64),
-            germline_hits=(pl.col("predicted") == pl.col("germline")).sum().cast(pl.Float64),
-            loss=-pl.col("logprob").cast(pl.Float64).sum(),
-        )
-    )
-    rows = cells.collect(engine="streaming").sort("arm", "chain", "region", "id")
-    chains = sorted(rows["chain"].unique(), key=lambda name: (name != "heavy", name))
-    regions, together = (partner_slices(chains, together=each) for each in (False, True))
-    gains = arm_gains(rows, regions, together, METRICS, first=NATIVE, lower_is_better=("cross_entropy",))
-    return arm_summary(rows, [*regions, *together], METRICS), gains
+    sums = {"germline_hits": pl.col("predicted") == pl.col("germline")}
+    return arm_tables(table, sums, METRICS, first=NATIVE)

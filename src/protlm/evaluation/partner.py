@@ -225,20 +225,42 @@ def partner_tables(table: pl.DataFrame | pl.LazyFrame) -> tuple[pl.DataFrame, pl
         partner: nats per residue saved, or accuracy won. p-values are multiplied by ``n_tests``, the number
         of tests of a metric over regions, models and conditions; lines of several regions have none.
     """
-    lazy = with_arms(table)
-    cells = lazy.group_by("arm", "model", "partner", "id", "group", "chain", "region").agg(
-        n=pl.len().cast(pl.Float64),
-        hits=(pl.col("predicted") == pl.col("residue")).sum().cast(pl.Float64),
-        loss=-pl.col("logprob").cast(pl.Float64).sum(),
+    return arm_tables(table, {}, METRICS, first=TRUE)
+
+
+def arm_tables(
+    table: pl.DataFrame | pl.LazyFrame, sums: Mapping[str, pl.Expr], metrics: Mapping[str, str], *, first: str
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Give means under each condition by chain and region, and what one condition gains over the others.
+
+    Parameters
+    ----------
+    table
+        Residues with ``partner``; a lazy one is never held whole.
+    sums
+        Columns to count besides ``hits`` and ``loss``, as conditions that are true of a residue.
+    metrics
+        Column of sums for each metric; a lower ``cross_entropy`` is better, and higher values of all others.
+    first
+        The condition that may gain.
+
+    Returns
+    -------
+    tuple of polars.DataFrame
+        Summary and gains, see `partner_tables`.
+    """
+    counted = {"hits": pl.col("predicted") == pl.col("residue"), **sums}
+    cells = (
+        with_arms(table)
+        .group_by("arm", "model", "partner", "id", "group", "chain", "region")
+        .agg(
+            n=pl.len().cast(pl.Float64),
+            loss=-pl.col("logprob").cast(pl.Float64).sum(),
+            **{name: truth.sum().cast(pl.Float64) for name, truth in counted.items()},
+        )
     )
-    return _tables(cells.collect(engine="streaming"))
-
-
-def _tables(cells: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    cells = cells.sort("arm", "chain", "region", "id")
-    chains = sorted(cells["chain"].unique(), key=lambda name: (name != "heavy", name))
+    rows = cells.collect(engine="streaming").sort("arm", "chain", "region", "id")
+    chains = sorted(rows["chain"].unique(), key=lambda name: (name != "heavy", name))
     regions, together = (partner_slices(chains, together=each) for each in (False, True))
-    return (
-        arm_summary(cells, [*regions, *together], METRICS),
-        arm_gains(cells, regions, together, METRICS, first=TRUE, lower_is_better=("cross_entropy",)),
-    )
+    gains = arm_gains(rows, regions, together, metrics, first=first, lower_is_better=("cross_entropy",))
+    return arm_summary(rows, [*regions, *together], metrics), gains

@@ -7,12 +7,13 @@ import polars as pl
 
 from protlm.data.layout import TokenLayout
 from protlm.evaluation.baselines import Baseline
+from protlm.evaluation.letters import AMINO_ACIDS, NAMES_OF_REGIONS, letter_codes
 from protlm.models.language_model import MaskedModel
 from protlm.scoring.engine import DEFAULT_TOKEN_BUDGET, ContextList, run_contexts
 from protlm.scoring.plans import every_residue_masked
 from protlm.types.alphabet import STANDARD
 from protlm.types.record import Chain, Record
-from protlm.types.regions import Mutated, Region, Segment, decode_position
+from protlm.types.regions import Mutated, Segment, decode_position
 
 _RECORDS_PER_CALL = 32
 
@@ -42,13 +43,9 @@ SCHEMA = pl.Schema(
 they are not known. Log-probabilities and entropy are in nats, over the twenty amino acids.
 """
 
-_LETTER = np.full(256, -1, dtype=np.int64)
-_LETTER[np.frombuffer(STANDARD.encode(), dtype=np.uint8)] = np.arange(len(STANDARD))
 _TRACKS = ("position", "region", "segment", "mutated", "germline")
-_REGION_NAMES = pl.Series([region.name if region else "" for region in Region])
 _SEGMENT_NAMES = pl.Series([segment.name if segment else "" for segment in Segment])
 _MUTATED = pl.Series([{Mutated.GERMLINE: False, Mutated.MUTATED: True}.get(each) for each in Mutated])
-_AMINO_ACIDS = pl.Series(list(STANDARD))
 
 
 def predict_residues(
@@ -146,11 +143,11 @@ def residue_facts(records: Sequence[Record]) -> pl.DataFrame:
             "chain": pl.Series(names).gather(chain_of),
             "position": _labels(tracks["position"]),
             "index": np.concatenate([np.arange(len(chain), dtype=np.int32) for chain in chains]),
-            "region": _REGION_NAMES.gather(tracks["region"]),
+            "region": NAMES_OF_REGIONS.gather(tracks["region"]),
             "segment": _SEGMENT_NAMES.gather(tracks["segment"]),
             "residue": _text(letters),
             "mutated": _MUTATED.gather(tracks["mutated"]),
-            "germline": _amino_acids(_LETTER[tracks["germline"]]),
+            "germline": _amino_acids(letter_codes(tracks["germline"])),
         }
     )
 
@@ -179,7 +176,7 @@ def residue_table(model: str, facts: pl.DataFrame, logprobs: np.ndarray) -> pl.D
     frame = facts.with_columns(
         model=pl.lit(model),
         logprob=pl.Series(logprobs[np.arange(len(letter)), letter]),
-        predicted=_AMINO_ACIDS.gather(best),
+        predicted=AMINO_ACIDS.gather(best),
         predicted_logprob=pl.Series(logprobs.max(axis=1)),
         entropy=pl.Series(-(np.exp(logprobs) * logprobs).sum(axis=1)),
         germline_logprob=pl.Series(of_germline).fill_nan(None),

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-import yaml
 
 from protlm.evaluation.baselines import Baseline
 from protlm.evaluation.by_sequence import compare_sequences, sequence_values, summarise_sequences
@@ -26,14 +25,13 @@ from protlm.recipes.evaluated import (
     RECORDS_PER_PART,
     ChosenRecords,
     Say,
-    check_source,
     choose_rows,
     evaluate_in_parts,
+    known_leakage,
     load_models,
+    open_evaluation,
     refuse_too_long,
-    say_leakage,
 )
-from protlm.recipes.prepare import open_source
 from protlm.recipes.table_parts import TableParts, discard, join_parts
 from protlm.runs import Run
 
@@ -90,26 +88,20 @@ def evaluate_regions(
         If a record is over a model's limit, or the input is wrong.
     """
     loaded = load_models(models, device, precision)
-    check_source(source)
-    run = Run.create(out, verb="evaluate", force=force)
     settings = {
         "kind": "regions",
         "models": list(map(str, models)),
-        "input": str(source),
         "max_records": max_records,
         "baselines_from": str(baselines_from) if baselines_from is not None else None,
         "by_sequence": by_sequence,
         "precision": precision,
     }
-    run.write_config(yaml.safe_dump(settings))
-    corpus = open_source(source, run.path / "data", say=say)
-    rows = choose_rows(corpus, np.arange(len(corpus)), max_records)
-    refuse_too_long(corpus, rows, loaded)
-    records = ChosenRecords(corpus, rows)
-    leakage = {name: say_leakage(name, records, say) for name in map(str, models)}
-    known = {name: facts for name, facts in leakage.items() if facts is not None}
+    run, corpus = open_evaluation(out, source, settings, force=force, say=say)
+    records = ChosenRecords(corpus, choose_rows(corpus, np.arange(len(corpus)), max_records))
+    refuse_too_long(records, loaded, where=f"{corpus.name}: ")
+    leakage = known_leakage(models, records, say)
     run.write_json(
-        "data_manifest.json", {"num_records": len(records), "corpus": corpus.manifest, "leakage": known}
+        "data_manifest.json", {"num_records": len(records), "corpus": corpus.manifest, "leakage": leakage}
     )
     folder = run.checkpoints_path / "regions"
     parts = [_predict(model, records, folder, max_tokens, say) for model in loaded]

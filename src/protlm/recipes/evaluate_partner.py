@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-import yaml
 
 from protlm.data.corpus import Corpus
 from protlm.errors import DataError
@@ -28,14 +27,13 @@ from protlm.models.language_model import LanguageModel, Precision
 from protlm.recipes.evaluated import (
     ChosenRecords,
     Say,
-    check_source,
     choose_rows,
     evaluate_in_parts,
+    known_leakage,
     load_models,
+    open_evaluation,
     refuse_too_long,
-    say_leakage,
 )
-from protlm.recipes.prepare import open_source
 from protlm.recipes.table_parts import TableParts, discard, join_parts
 from protlm.runs import Run
 
@@ -92,31 +90,26 @@ def evaluate_partner(
         If the input has no pairs, or none with a partner of another group.
     """
     loaded = load_models(models, device, precision)
-    check_source(source)
-    run = Run.create(out, verb="evaluate", force=force)
     settings = {
         "kind": "partner",
         "models": list(map(str, models)),
-        "input": str(source),
         "max_records": max_records,
         "min_mutations": min_mutations,
         "seed": seed,
         "precision": precision,
     }
-    run.write_config(yaml.safe_dump(settings))
-    corpus = open_source(source, run.path / "data", say=say)
+    run, corpus = open_evaluation(out, source, settings, force=force, say=say)
     index = PairIndex.build(corpus)
     pairs, partners = _choose(corpus, index, max_records, seed, say)
-    rows = np.concatenate([pairs.rows, *(those.rows for those in partners.values())])
-    refuse_too_long(corpus, rows, loaded)
-    leakage = {name: say_leakage(name, pairs, say) for name in map(str, models)}
+    for those in (pairs, *partners.values()):
+        refuse_too_long(those, loaded, where=f"{corpus.name}: ")
     run.write_json(
         "data_manifest.json",
         {
             "num_records": len(pairs),
             "num_left_out": len(corpus) - len(index.rows),
             "corpus": corpus.manifest,
-            "leakage": {name: facts for name, facts in leakage.items() if facts is not None},
+            "leakage": known_leakage(models, pairs, say),
         },
     )
     folder = run.checkpoints_path / "partner"

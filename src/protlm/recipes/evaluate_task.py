@@ -9,7 +9,7 @@ import numpy as np
 import yaml
 
 from protlm.data.pairs import Negatives
-from protlm.errors import ConfigError, DataError, did_you_mean
+from protlm.errors import ConfigError, did_you_mean
 from protlm.evaluation.cards import TaskCard, load_card
 from protlm.evaluation.judging import NUM_DRAWS, Judged, Method, baseline_methods, judge, num_fits
 from protlm.evaluation.task_data import TaskData, build_task
@@ -17,7 +17,7 @@ from protlm.evaluation.task_files import find_files
 from protlm.models.features import POOLINGS, Pooling, cached_features, with_random_weights
 from protlm.models.language_model import LanguageModel, Precision
 from protlm.progress import Progress
-from protlm.recipes.evaluated import Say, load_models, say_leakage
+from protlm.recipes.evaluated import Say, known_leakage, load_models, refuse_too_long
 from protlm.runs import Run, file_hash
 from protlm.types.record import Record
 
@@ -100,12 +100,12 @@ def evaluate_task(
     examples = build_task(card, paths, seeds=seeds, skip_filters=skip_filters)
     for line in _lines(card, paths, examples):
         say(line)
-    leakage = {name: say_leakage(name, examples.records, say) for name in map(str, models)}
-    read: list[tuple[LanguageModel, Literal["model", "baseline"]]] = [(model, "model") for model in loaded]
-    if random_weights:
-        read = [
-            each for model, _ in read for each in ((model, "model"), (with_random_weights(model), "baseline"))
-        ]
+    leakage = known_leakage(models, examples.records, say)
+    read: list[tuple[LanguageModel, Literal["model", "baseline"]]] = []
+    for model in loaded:
+        read.append((model, "model"))
+        if random_weights:
+            read.append((with_random_weights(model), "baseline"))
     folder = feature_folder() if cache is None else Path(cache)
     methods = [
         Method(model.name, kind, _features(model, examples.records, folder, pooling, max_tokens, say))
@@ -117,7 +117,7 @@ def evaluate_task(
         judged = judge(card, examples, methods, num_draws=num_draws, on_fit=progress.advance)
     for note in [*notes, *judged.notes]:
         say(note)
-    _write(run, card, paths, examples, judged, {k: v for k, v in leakage.items() if v is not None}, notes)
+    _write(run, card, paths, examples, judged, leakage, notes)
     if loaded:
         run.note(device=str(loaded[0].device), computation=loaded[0].path)
     run.finish()
@@ -215,7 +215,7 @@ def _features(
     say: Say,
 ) -> np.ndarray:
     """Read the records through a model once, or take what an earlier Run kept."""
-    _refuse_too_long(model, records)
+    refuse_too_long(records, [model])
     tokens = sum(len(record) + model.layout.num_specials(len(record.chains)) for record in records)
     say(f"{model.name}: features of {len(records):,} records, {tokens:,} tokens; {model.path}")
     with Progress(model.name, len(records), unit="record") as progress:
@@ -230,22 +230,6 @@ def _features(
     if was_there:
         say(f"{model.name}: features were in {folder}")
     return features
-
-
-def _refuse_too_long(model: LanguageModel, records: Sequence[Record]) -> None:
-    limit = model.layout.max_tokens
-    if limit is None:
-        return
-    lengths = np.array([len(record) for record in records])
-    chains = np.array([len(record.chains) for record in records])
-    needed = model.layout.num_positions(lengths, chains)
-    if needed.max() > limit:
-        worst = records[int(needed.argmax())]
-        raise DataError(
-            f"record '{worst.id}' needs {needed.max():,} positions, but model '{model.name}' has {limit:,} "
-            f"({int((needed > limit).sum()):,} of {len(records):,} records are over it)",
-            hint="leave such rows out of the file, or use a model without a limit",
-        )
 
 
 def _write(

@@ -10,6 +10,7 @@ from typing import Any, overload
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import yaml
 
 from protlm.data.corpus import Corpus, names_corpus
 from protlm.data.readers import check_file
@@ -19,6 +20,7 @@ from protlm.models.digest import model_digest
 from protlm.models.language_model import LanguageModel, Precision
 from protlm.models.loading import load_model
 from protlm.progress import Progress, duration
+from protlm.recipes.prepare import open_source
 from protlm.recipes.table_parts import TableParts
 from protlm.runs import Run
 from protlm.types.record import TRACK_DTYPES, Record
@@ -67,7 +69,8 @@ class ChosenRecords(Sequence[Record]):
     def digest(self) -> str:
         """Give a hash of all that predictions and tables depend on, in order.
 
-        Residues and tracks, how they are parted into chains and records, roles, loci, gene calls, ids and groups.
+        Residues and tracks, how they are parted into chains and records, roles, loci, gene calls, ids,
+        groups.
         """
         digest = hashlib.sha256()
         groups, ids = (pl.Series(self.corpus.column(name)).gather(self.rows) for name in ("group", "id"))
@@ -149,32 +152,80 @@ def choose_rows(corpus: Corpus, rows: np.ndarray, max_records: int | None) -> np
     return rows[np.sort(order)]
 
 
-def refuse_too_long(corpus: Corpus, rows: np.ndarray, models: Sequence[LanguageModel]) -> None:
+def refuse_too_long(records: Sequence[Record], models: Sequence[LanguageModel], *, where: str = "") -> None:
     """Refuse records over the limit of a model, naming the longest.
 
     Parameters
     ----------
-    corpus, rows
-        What is to be evaluated.
+    records
+        What is to be evaluated; of `ChosenRecords` only the longest is built.
     models
         That have limits.
+    where
+        What the records are of, for the message.
 
     Raises
     ------
     DataError
         If a record is too long.
     """
+    if isinstance(records, ChosenRecords):
+        lengths = records.corpus.lengths[records.rows]
+        num_chains = records.corpus.num_chains_per_record[records.rows]
+    else:
+        lengths = np.array([len(record) for record in records])
+        num_chains = np.array([len(record.chains) for record in records])
     for model in models:
         limit = model.layout.max_tokens
-        needed = model.layout.num_positions(corpus.lengths[rows], corpus.num_chains_per_record[rows])
+        needed = model.layout.num_positions(lengths, num_chains)
         if limit is not None and needed.max() > limit:
-            worst = corpus.record(int(rows[needed.argmax()]))
+            worst = records[int(needed.argmax())]
             raise DataError(
-                f"{corpus.name}: record '{worst.id}' has {len(worst):,} residues and needs {needed.max():,} "
-                f"tokens, but model '{model.name}' takes at most {limit:,} "
-                f"({int((needed > limit).sum()):,} of {len(rows):,} records are over it)",
+                f"{where}record '{worst.id}' has {len(worst):,} residues and needs {needed.max():,} tokens, "
+                f"but model '{model.name}' takes at most {limit:,} ({int((needed > limit).sum()):,} of "
+                f"{len(records):,} records are over it)",
                 hint="leave such records out of the input, or use a model without a limit",
             )
+
+
+def open_evaluation(
+    out: Path | str, source: Path | str, settings: dict[str, Any], *, force: bool, say: Say
+) -> tuple[Run, Corpus]:
+    """Begin or go on with a Run of evaluate, and open its input.
+
+    Parameters
+    ----------
+    out
+        The Run folder.
+    source
+        A corpus, or a file that `prepare` reads, which is made into one inside the Run.
+    settings
+        Kept as the Run's configuration, the input with them.
+    force
+        Start over in a finished Run.
+    say
+        Tells the user what happens.
+    """
+    check_source(source)
+    run = Run.create(out, verb="evaluate", force=force)
+    run.write_config(yaml.safe_dump({**settings, "input": str(source)}))
+    return run, open_source(source, run.path / "data", say=say)
+
+
+def known_leakage(models: Sequence[str], records: Sequence[Record], say: Say) -> dict[str, dict[str, Any]]:
+    """Say what each model saw of the records, and give it for those where it is known.
+
+    Parameters
+    ----------
+    models
+        As the user gave them.
+    records
+        What they are judged on.
+    say
+        Tells the user.
+    """
+    found = {name: say_leakage(name, records, say) for name in map(str, models)}
+    return {name: facts for name, facts in found.items() if facts is not None}
 
 
 def evaluate_in_parts(
