@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from protlm.data.gene_names import first_word
 from protlm.data.germline_assignment import SAME_SPECIES, assign_germline
 from protlm.data.germline_report import GermlineReport
 from protlm.data.germline_set import open_germline
@@ -18,7 +19,6 @@ from protlm.errors import DataError
 from protlm.evaluation.cards import ByColumn, BySource, DataSource, ShuffledPairs, TaskCard
 from protlm.types.record import Chain, Record
 
-_GENE = re.compile(r"(?:IG|TR)[A-Z]{2}[^\s,;()]*")
 DATASET = "data set"
 """Label under which each record has the name of its data source."""
 _POSITION_SHIFT = 8
@@ -184,8 +184,7 @@ def _with_genes(chain: Chain, kind: str, record: Record, source: DataSource) -> 
     for segment in ("v", "j"):
         column = source.genes.get(f"{kind}_{segment}")  # type: ignore[call-overload]
         if column:
-            match = _GENE.search(text_of(record, column))
-            found[f"{segment}_call"] = match[0] if match else ""
+            found[f"{segment}_call"] = first_word(text_of(record, column))
     return replace(chain, **found)
 
 
