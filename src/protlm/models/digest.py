@@ -8,7 +8,6 @@ import torch
 
 from protlm.models.language_model import LanguageModel
 
-
 _VOLATILE = (
     *("_name_or_path", "transformers_version", "architectures", "torch_dtype", "dtype", "use_cache"),
     *("output_hidden_states", "output_attentions", "return_dict", "id2label", "label2id", "problem_type"),

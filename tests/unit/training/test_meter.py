@@ -3,7 +3,7 @@ from protlm.training.loop import _Meter
 
 
 def test_the_rate_counts_steps_alone_and_survives_an_interruption(monkeypatch):
-    """Two steps of 3 s and 100 tokens each, an evaluation of 50 s between them, an interruption after the first."""
+    """Two steps of 3 s and 100 tokens each; an evaluation of 50 s and an interruption between them."""
     clock = iter([0.0, 10.0, 13.0, 13.0, 63.0, 70.0, 80.0, 83.0, 83.0])
     monkeypatch.setattr(loop_module.time, "perf_counter", lambda: next(clock))
     meter = _Meter()  # at 0
