@@ -10,8 +10,10 @@ from pathlib import Path
 import polars as pl
 
 from protlm.data.corpus import Corpus
+from protlm.models.language_model import LanguageModel
 from protlm.models.loading import load_model
 from protlm.runs import Run
+from protlm.training.sources import token_lengths
 from protlm.types.regions import REGIONS
 
 BASELINES = {"position_mode": "(a) position", "germline": "(b) germline", "genes": "(c) genes"}
@@ -39,8 +41,8 @@ light CDR3) was held out.
 
 ## Recipe
 `configs/pretrain/protlm-ab-mini.yaml` with max_steps {max_steps}, learning_rate {learning_rate}, warmup_steps
-{warmup_steps}; seed {seed}; {tokens:.1f} M tokens in {precision} on two CPU cores. Best evaluation loss
-{loss:.3f} nats.
+{warmup_steps}; seed {seed}; {tokens:.1f} M tokens, {passes:.1f} passes over the training records, in {precision} on two
+CPU cores. Best evaluation loss {loss:.3f} nats.
 
 ## Figures
 Held-out records, every residue masked once; means over residues with 95 % intervals that resample groups.
@@ -61,11 +63,11 @@ def main(run: Run, evaluation: Run, out: Path) -> None:
     model.module.half()
     model.save(out)
     size = sum(path.stat().st_size for path in out.iterdir())
-    (out / "README.md").write_text(card(run, evaluation, model.num_parameters), encoding="utf-8")
+    (out / "README.md").write_text(card(run, evaluation, model), encoding="utf-8")
     print(f"{out}: {size / 1e6:.1f} MB")
 
 
-def card(run: Run, evaluation: Run, num_parameters: int) -> str:
+def card(run: Run, evaluation: Run, model: LanguageModel) -> str:
     """Give the model card: where it falls short first, then data, recipe and figures."""
     config = run.read_config()
     metrics = pl.read_ndjson(run.path / "metrics.jsonl", infer_schema_length=None)
@@ -74,7 +76,7 @@ def card(run: Run, evaluation: Run, num_parameters: int) -> str:
     summary = pl.read_parquet(evaluation.table_path("regions_summary")).filter(pl.col("residues") == "all")
     tables = [line for chain in ("heavy", "light") for line in table(summary, run.name, chain)]
     return CARD.format(
-        parameters=num_parameters,
+        parameters=model.num_parameters,
         short="\n".join(shortcomings(summary, run.name) or [FINE]),
         records=len(corpus),
         sources="\n".join(sources(corpus)),
@@ -83,6 +85,9 @@ def card(run: Run, evaluation: Run, num_parameters: int) -> str:
         warmup_steps=optimizer["warmup_steps"],
         seed=config["seed"],
         tokens=training["max_steps"] * training["step_tokens"] / 1e6,
+        passes=training["max_steps"]
+        * training["step_tokens"]
+        / token_lengths(corpus, model_layout=model.layout).sum(),
         precision=training["precision"],
         loss=best_loss(metrics),
         tables="\n".join(tables),
