@@ -41,8 +41,8 @@ light CDR3) was held out.
 
 ## Recipe
 `configs/pretrain/protlm-ab-mini.yaml` with max_steps {max_steps}, learning_rate {learning_rate}, warmup_steps
-{warmup_steps}; seed {seed}; {tokens:.1f} M tokens, {passes:.1f} passes over the training records, in {precision} on two
-CPU cores. Best evaluation loss {loss:.3f} nats.
+{warmup_steps}; seed {seed}; {tokens:.1f} M tokens, {passes:.1f} passes over the training records, in
+{precision} on two CPU cores. Best evaluation loss {loss:.3f} nats.
 
 ## Figures
 Held-out records, every residue masked once; means over residues with 95 % intervals that resample groups.
@@ -74,6 +74,7 @@ def card(run: Run, evaluation: Run, model: LanguageModel) -> str:
     corpus, training = Corpus(config["data"]["train"]), config["training"]
     optimizer = training["optimizer"]
     summary = pl.read_parquet(evaluation.table_path("regions_summary")).filter(pl.col("residues") == "all")
+    num_tokens = training["max_steps"] * training["step_tokens"]
     tables = [line for chain in ("heavy", "light") for line in table(summary, run.name, chain)]
     return CARD.format(
         parameters=model.num_parameters,
