@@ -85,10 +85,8 @@ def card(run: Run, evaluation: Run, model: LanguageModel) -> str:
         learning_rate=optimizer["learning_rate"],
         warmup_steps=optimizer["warmup_steps"],
         seed=config["seed"],
-        tokens=training["max_steps"] * training["step_tokens"] / 1e6,
-        passes=training["max_steps"]
-        * training["step_tokens"]
-        / token_lengths(corpus, model_layout=model.layout).sum(),
+        tokens=num_tokens / 1e6,
+        passes=num_tokens / token_lengths(corpus, model_layout=model.layout).sum(),
         precision=training["precision"],
         loss=best_loss(metrics),
         tables="\n".join(tables),
