@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from protlm.data.corpus import CorpusWriter
+from protlm.data.groups import cdr3_of
 from protlm.data.numbering import number_records
 from protlm.data.readers import ColumnNames, InputPolicy, iterate_records
 from protlm.data.splits import is_held_out
 from protlm.types.record import Record, Role
-from protlm.types.regions import Region
 
 HELD_OUT = 0.05
 
@@ -101,17 +101,12 @@ def records_of(folder: Path, name: str) -> Iterator[Record]:
     policy = InputPolicy(invalid="drop", gaps="remove", duplicate_ids="rename")
     stream = iterate_records(folder / source.path, columns=source.columns, policy=policy)
     for record in number_records(stream, receptor="antibody", unnumbered="drop"):
-        yield replace(record, id=f"{name}:{record.id}", group=cdr3_of(record))
+        yield replace(record, id=f"{name}:{record.id}", group=group_of(record))
 
 
-def cdr3_of(record: Record) -> str:
+def group_of(record: Record) -> str:
     """Give the CDR3 of the heavy chain, else of the first chain."""
-    chains = sorted(record.chains, key=lambda chain: chain.role != Role.HEAVY)
-    regions = chains[0].tracks["region"]
-    letters = [
-        letter for letter, code in zip(chains[0].residues, regions, strict=True) if code == Region.CDR3
-    ]
-    return "".join(letters)
+    return cdr3_of(min(record.chains, key=lambda chain: chain.role != Role.HEAVY))
 
 
 def main(folder: Path, out: Path) -> None:

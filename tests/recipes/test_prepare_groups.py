@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fixtures.antibodies import VH, VL
-from protlm.data.numbering import default_group
+from protlm.data.groups import default_group
 from protlm.data.readers import ColumnNames
 from protlm.recipes.prepare import prepare
 from protlm.types.record import Chain, Record, Role

@@ -8,10 +8,11 @@ import polars as pl
 import pytest
 
 from protlm.data.corpus import Corpus
+from protlm.data.gene_names import gene_of
 from protlm.data.germline_assignment import assign_germline
 from protlm.data.germline_report import GermlineReport
 from protlm.data.germline_set import open_germline
-from protlm.data.numbering import gene_of, number_records
+from protlm.data.numbering import number_records
 from protlm.data.readers import InputPolicy, read_records
 from protlm.errors import DataError
 from protlm.evaluation.baselines import fit_baselines, load_baselines

@@ -65,13 +65,13 @@ def embed(
         duplicate_ids=options.choice("--duplicate-ids", duplicate_ids, ("error", "rename")),  # type: ignore[arg-type]
         paired_ids=paired_ids,
     )
-    options.choice("--precision", precision, ("float32", "bfloat16"))
+    checked_precision = options.precision_of(precision)
     check_file(source)  # before the model is loaded, which may take long
     claim_file(out, (".parquet",), force=force)
     columns = ColumnNames(layout=layout, heavy=heavy, light=light, sequence=sequence)
     if model is None:
         model = default_model(iterate_records(source, columns=columns, policy=policy), say=options.say)
-    loaded = load_model(model, device=device, precision=precision)  # type: ignore[arg-type]
+    loaded = load_model(model, device=device, precision=checked_precision)
     embed_file(
         loaded,
         source,

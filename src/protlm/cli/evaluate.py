@@ -62,7 +62,7 @@ def regions(
         baselines_from=baselines,
         by_sequence=by_sequence,
         device=device,
-        precision=options.choice("--precision", precision, ("float32", "bfloat16")),  # type: ignore[arg-type]
+        precision=options.precision_of(precision),
         max_tokens=max_tokens,
         force=force,
         say=options.say,
@@ -121,7 +121,7 @@ def partner(
         min_mutations=min_mutations,
         seed=seed,
         device=device,
-        precision=options.choice("--precision", precision, ("float32", "bfloat16")),  # type: ignore[arg-type]
+        precision=options.precision_of(precision),
         max_tokens=max_tokens,
         force=force,
         say=options.say,

@@ -68,7 +68,7 @@ def tasks(
         random_weights=random_weights,
         cache=cache,
         device=device,
-        precision=options.choice("--precision", precision, ("float32", "bfloat16")),  # type: ignore[arg-type]
+        precision=options.precision_of(precision),
         max_tokens=max_tokens,
         force=force,
         say=options.say,
@@ -126,7 +126,7 @@ def pairs(
         random_weights=random_weights,
         cache=cache,
         device=device,
-        precision=options.choice("--precision", precision, ("float32", "bfloat16")),  # type: ignore[arg-type]
+        precision=options.precision_of(precision),
         max_tokens=max_tokens,
         force=force,
         say=options.say,

@@ -3,9 +3,12 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
+
+if TYPE_CHECKING:
+    from protlm.models.language_model import Precision
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")]
 PrecisionName = Annotated[str, typer.Option("--precision", help="float32 or bfloat16")]
@@ -47,6 +50,17 @@ def say(text: str) -> None:
 def is_main_process() -> bool:
     """Tell whether this process talks: the only one, or the first that `accelerate launch` started."""
     return "LOCAL_RANK" not in os.environ or os.environ.get("RANK", "0") == "0"
+
+
+def precision_of(value: str) -> "Precision":
+    """Check what ``--precision`` was given.
+
+    Parameters
+    ----------
+    value
+        What the user wrote.
+    """
+    return cast("Precision", choice("--precision", value, ("float32", "bfloat16")))
 
 
 def choice(name: str, value: str, known: tuple[str, ...]) -> str:

@@ -54,7 +54,7 @@ def score(
         invalid=options.choice("--invalid", invalid, ("error", "drop")),  # type: ignore[arg-type]
         gaps=options.choice("--gaps", gaps, ("error", "remove")),  # type: ignore[arg-type]
         device=device,
-        precision=options.choice("--precision", precision, ("float32", "bfloat16")),  # type: ignore[arg-type]
+        precision=options.precision_of(precision),
         max_tokens=max_tokens,
         force=force,
         say=options.say,

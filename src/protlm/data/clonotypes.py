@@ -1,6 +1,5 @@
 """Clonotypes: V gene, J gene and CDR3 within an identity; and other keys that records can share."""
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
@@ -8,45 +7,12 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from protlm.data.numbering import gene_of
+from protlm.data.gene_names import gene_of
+from protlm.data.groups import cdr3_of
 from protlm.errors import ConfigError
 from protlm.types.record import Chain, Record, Role
-from protlm.types.regions import Region
 
 _PAIRS_PER_CHUNK = 1 << 22
-_FAMILY = re.compile(r"(?:IG|TR)[A-Z]V\d+")
-
-
-def gene_family(call: str) -> str:
-    """Give the family of a V gene or allele; empty where there is none in the call.
-
-    Parameters
-    ----------
-    call
-        Such as ``IGKV1D-39*01``.
-
-    Examples
-    --------
-    >>> gene_family("IGKV1D-39*01"), gene_family("IGHV3-23"), gene_family("")
-    ('IGKV1', 'IGHV3', '')
-    """
-    match = _FAMILY.search(call)
-    return match[0] if match else ""
-
-
-def cdr3_of(chain: Chain) -> str:
-    """Give the residues of the IMGT CDR3; empty where the chain is not numbered or has none.
-
-    Parameters
-    ----------
-    chain
-        A numbered chain.
-    """
-    regions = chain.tracks.get("region")
-    if regions is None:
-        return ""
-    inside = np.flatnonzero(regions == Region.CDR3)
-    return "".join(chain.residues[index] for index in inside)
 
 
 def clonotype_keys(

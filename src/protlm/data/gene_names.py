@@ -10,6 +10,8 @@ _ALLELE = re.compile(
 )
 """A name by the rules of IMGT, or of one that is known by its differences."""
 
+_FAMILY = re.compile(r"(?:IG|TR)[A-Z]V\d+")
+
 
 def first_word(call: str) -> str:
     """Give the first word of a call that looks like a gene, as it is written; empty where there is none.
@@ -63,3 +65,31 @@ def kind_of(name: str) -> str:
     match = _ALLELE.match(name)
     assert match is not None
     return match[2].upper()
+
+
+def gene_of(call: str) -> str:
+    """Give the gene of an allele: ``IGHV3-23*01`` is of ``IGHV3-23``.
+
+    Parameters
+    ----------
+    call
+        A gene or allele name.
+    """
+    return call.partition("*")[0]
+
+
+def gene_family(call: str) -> str:
+    """Give the family of a V gene or allele; empty where there is none in the call.
+
+    Parameters
+    ----------
+    call
+        Such as ``IGKV1D-39*01``.
+
+    Examples
+    --------
+    >>> gene_family("IGKV1D-39*01"), gene_family("IGHV3-23"), gene_family("")
+    ('IGKV1', 'IGHV3', '')
+    """
+    match = _FAMILY.search(call)
+    return match[0] if match else ""

@@ -19,11 +19,12 @@ from protlm.data.domains import (
     DomainFinder,
     Outcome,
 )
+from protlm.data.groups import with_default_group
 from protlm.data.numbering_report import NumberingReport
 from protlm.data.region_columns import merge_regions
 from protlm.errors import DataError
 from protlm.types.record import ROLE_OF_LOCUS, Chain, Record, Role
-from protlm.types.regions import REGIONS, Region
+from protlm.types.regions import REGIONS
 
 Unnumbered = Literal["keep", "drop"]
 Receptor = Literal["auto", "antibody", "tcr", "any", "none"]
@@ -41,7 +42,6 @@ _TYPES_OF_ROLE = {
     if role is not Role.OTHER
 }
 
-_CDR3 = bytes([Region.CDR3])
 _REGION_CODES = frozenset(int(region) for region in REGIONS)
 
 
@@ -116,7 +116,7 @@ def number_records(
         for record, outcomes in zip(chunk, found, strict=True):
             numbered = _number_record(record, outcomes, unnumbered, two_domains, report)
             if numbered is not None:
-                yield _with_default_group(numbered) if groups else numbered
+                yield with_default_group(numbered) if groups else numbered
 
 
 def number_chains(chains: Sequence[Chain], *, types: str = ANTIBODY_TYPES) -> list[Chain | str]:
@@ -150,64 +150,6 @@ def number_chains(chains: Sequence[Chain], *, types: str = ANTIBODY_TYPES) -> li
         outcome if isinstance(outcome, str) else _with_domain(chain, outcome)[0]
         for chain, outcome in zip(chains, outcomes, strict=True)
     ]
-
-
-def default_group(record: Record) -> str:
-    """Give V gene and CDR3 of the first chain that has both, such as ``IGHV3-66|SRWGGDGFYAMDY``.
-
-    Heavy chains go before others. Without any V gene, as in a FASTA file that was not compared with germline
-    genes, the locus stands for it, ``H|SRWGGDGFYAMDY``; without a CDR3 it is the empty string.
-
-    Parameters
-    ----------
-    record
-        A numbered record.
-    """
-    found = [(chain, cdr3) for chain in record.chains if (cdr3 := _cdr3(chain))]
-    found.sort(key=lambda each: each[0].role != Role.HEAVY)  # stable
-    for chain, cdr3 in found:
-        if chain.v_call:
-            return f"{gene_of(chain.v_call)}|{cdr3}"
-    return f"{found[0][0].locus}|{found[0][1]}" if found else ""
-
-
-def with_default_groups(records: Iterable[Record]) -> Iterator[Record]:
-    """Stream records of which those without a group have the one of `default_group`.
-
-    Parameters
-    ----------
-    records
-        Numbered, and with V genes where these are to count.
-    """
-    return map(_with_default_group, records)
-
-
-def _with_default_group(record: Record) -> Record:
-    if record.group:
-        return record
-    return Record(record.id, record.chains, record.labels, default_group(record))
-
-
-def gene_of(call: str) -> str:
-    """Give the gene of an allele: ``IGHV3-23*01`` is of ``IGHV3-23``.
-
-    Parameters
-    ----------
-    call
-        A gene or allele name.
-    """
-    return call.partition("*")[0]
-
-
-def _cdr3(chain: Chain) -> str:
-    regions = chain.tracks.get("region")
-    if regions is None:
-        return ""
-    codes = regions.tobytes()
-    start, stop = codes.find(_CDR3), codes.rfind(_CDR3) + 1
-    if codes.count(_CDR3) == stop - start:
-        return chain.residues[start:stop]
-    return "".join(chain.residues[index] for index in np.flatnonzero(regions == Region.CDR3))
 
 
 def _probe(records: Sequence[Record]) -> str:
@@ -421,9 +363,6 @@ __all__ = [
     "Receptor",
     "TwoDomains",
     "Unnumbered",
-    "default_group",
-    "gene_of",
     "number_chains",
     "number_records",
-    "with_default_groups",
 ]

@@ -7,8 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from protlm.data.clonotypes import gene_family
 from protlm.data.flat import record_key
+from protlm.data.gene_names import gene_family
 from protlm.data.hashing import combine
 from protlm.errors import DataError
 from protlm.types.record import Chain, Record, Role

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from protlm.data.corpus import Corpus
-from protlm.data.numbering import gene_of
+from protlm.data.gene_names import gene_of
 from protlm.evaluation.letters import letter_codes
 from protlm.types.alphabet import STANDARD
 from protlm.types.record import Chain

@@ -7,7 +7,7 @@ import polars as pl
 from scipy.optimize import minimize_scalar
 
 from protlm.data.corpus import Corpus
-from protlm.data.numbering import gene_of
+from protlm.data.gene_names import gene_of
 from protlm.evaluation.frequencies import PSEUDO_COUNT, FrequencyBaseline
 from protlm.evaluation.letters import AMINO_ACIDS, NAMES_OF_REGIONS, letter_codes
 from protlm.types.alphabet import STANDARD

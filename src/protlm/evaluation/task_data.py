@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from protlm.data.clonotypes import cdr3_of, chain_keys, clonotype_keys, main_chain
+from protlm.data.clonotypes import chain_keys, clonotype_keys, main_chain
+from protlm.data.groups import cdr3_of
 from protlm.data.pairs import distinct_pairs, shuffle_pairs, shuffled_records
 from protlm.data.split_report import SplitReport, report_split
 from protlm.data.splits import Groups, Values, assign_folds, connected_groups

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from protlm.data.clonotypes import gene_family
+from protlm.data.gene_names import gene_family, gene_of
 from protlm.data.germline_assignment import num_mutations
-from protlm.data.numbering import gene_of
 from protlm.types.record import Chain, Record
 
 END_RESIDUES = 3

@@ -10,13 +10,13 @@ from protlm.data.corpus import Corpus, CorpusWriter, names_corpus
 from protlm.data.germline_assignment import SAME_SPECIES, assign_germline
 from protlm.data.germline_report import GermlineReport
 from protlm.data.germline_set import PACKAGE_SET, open_germline
+from protlm.data.groups import with_default_groups
 from protlm.data.numbering import (
     NumberingReport,
     Receptor,
     TwoDomains,
     Unnumbered,
     number_records,
-    with_default_groups,
 )
 from protlm.data.readers import ColumnNames, InputPolicy, ReadReport, check_file, iterate_records
 from protlm.data.splits import is_held_out

@@ -1,6 +1,6 @@
 """Results of an evaluation as text for the terminal: each number with n and its 95 % interval."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -21,13 +21,12 @@ def accuracy_lines(summary: pl.DataFrame) -> list[str]:
     summary
         The table ``regions_summary``.
     """
-    lines: list[str] = []
-    for (chain,), part in summary.group_by("chain", maintain_order=True):
-        everything = part.filter(pl.col("residues") == "all")
+
+    def title(chain: str, part: pl.DataFrame) -> str:
         sizes = f"{part['n_records'].max():,} records in {part['n_groups'].max():,} groups"
-        lines += [f"accuracy, {chain} chain [95 % interval]; {sizes}"]
-        lines += [*_by_model(everything, ["region"], "accuracy"), ""]
-    return lines
+        return f"accuracy, {chain} chain [95 % interval]; {sizes}"
+
+    return _each_chain(_overall(summary), title, ["region"], "accuracy")
 
 
 def entropy_lines(summary: pl.DataFrame) -> list[str]:
@@ -38,12 +37,11 @@ def entropy_lines(summary: pl.DataFrame) -> list[str]:
     summary
         The table ``regions_summary``.
     """
-    lines: list[str] = []
-    for (chain,), part in summary.group_by("chain", maintain_order=True):
-        everything = part.filter(pl.col("residues") == "all")
-        lines += [f"cross-entropy in nats, {chain} chain [95 % interval]; perplexity is its exponential"]
-        lines += [*_by_model(everything, ["region"], "cross_entropy"), ""]
-    return lines
+
+    def title(chain: str, _: pl.DataFrame) -> str:
+        return f"cross-entropy in nats, {chain} chain [95 % interval]; perplexity is its exponential"
+
+    return _each_chain(_overall(summary), title, ["region"], "cross_entropy")
 
 
 def mutation_lines(summary: pl.DataFrame) -> list[str]:
@@ -90,12 +88,12 @@ def calibration_lines(calibration: pl.DataFrame) -> list[str]:
     calibration
         The table ``calibration``.
     """
-    lines: list[str] = []
-    for (chain,), part in calibration.group_by("chain", maintain_order=True):
-        title = f"expected calibration error, {chain} chain [95 % interval]"
-        lines += [f"{title}; chance alone: up to {part['chance'].max():.3f}"]
-        lines += [*_by_model(part, ["region"], "error"), ""]
-    return lines
+
+    def title(chain: str, part: pl.DataFrame) -> str:
+        chance = f"chance alone: up to {part['chance'].max():.3f}"
+        return f"expected calibration error, {chain} chain [95 % interval]; {chance}"
+
+    return _each_chain(calibration, title, ["region"], "error")
 
 
 def germline_bias_lines(bias: pl.DataFrame) -> list[str]:
@@ -226,6 +224,20 @@ def _gain_lines(gains: pl.DataFrame, title: str) -> list[str]:
         lines += [f"{title}, {chain} chain; {part['n_groups'].max():,} groups"]
         counts = [f"{n:,}" for n in sizes["n_residues"]]
         lines += [*wide_table({"region": regions, "n": counts}, columns), ""]
+    return lines
+
+
+def _overall(summary: pl.DataFrame) -> pl.DataFrame:
+    return summary.filter(pl.col("residues") == "all")
+
+
+def _each_chain(
+    table: pl.DataFrame, title: Callable[[str, pl.DataFrame], str], keys: Sequence[str], metric: str
+) -> list[str]:
+    """Lay out a metric under a title for each chain."""
+    lines: list[str] = []
+    for (chain,), part in table.group_by("chain", maintain_order=True):
+        lines += [title(str(chain), part), *_by_model(part, keys, metric), ""]
     return lines
 
 

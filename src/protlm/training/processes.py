@@ -109,7 +109,7 @@ class Processes:
         if self.is_main:
             try:
                 yield
-            except BaseException:
+            except BaseException:  # Ctrl-C too: the others wait for an answer, and would wait for hours
                 self.gather(False)
                 raise
             self.gather(True)

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protlm.data.clonotypes import chain_keys, clonotype_keys, gene_family
+from protlm.data.clonotypes import chain_keys, clonotype_keys
+from protlm.data.gene_names import gene_family
 from protlm.data.numbering import number_records
 from protlm.data.split_report import nearest_identity, report_split
 from protlm.data.splits import assign_folds, connected_groups, random_groups

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protlm.data.clonotypes import gene_family
+from protlm.data.gene_names import gene_family
 from protlm.data.pairs import distinct_pairs, heavy_and_light, shuffle_pairs, shuffled_records
 from protlm.errors import DataError
 from protlm.types.alphabet import STANDARD

@@ -1,6 +1,5 @@
 import gzip
 from itertools import islice
-from pathlib import Path
 
 import immunum
 import numpy as np
@@ -14,7 +13,6 @@ from protlm.errors import DataError
 from protlm.types.record import Role
 from protlm.types.regions import Mutated, Segment
 
-GERMLINE_FOLDER = Path(__file__).parents[3].parent / "shared/data/germline"
 HEAVY_3_23 = (
     "EVQLLESGGGLVQPGGSLRLSCAASGFTFSSYAMSWVRQAPGKGLEWVSAISGSGGSTYYADSVKGRFTISRDNSKNTLYLQMNSLRAEDTAVYYCAK"
 )
@@ -325,26 +323,24 @@ def test_every_segment_can_be_used():
                 assert "*" not in translate(segment.sequence)
 
 
-def published(name):
-    if not GERMLINE_FOLDER.is_dir():
-        pytest.skip(f"no shared data folder {GERMLINE_FOLDER}")
-    with gzip.open(GERMLINE_FOLDER / name, "rt") as handle:
+def published(folder, name):
+    with gzip.open(folder / "germline" / name, "rt") as handle:
         entries = handle.read().split(">")[1:]
     return {entry.partition("__")[0]: "".join(entry.split("\n")[1:]).upper() for entry in entries}
 
 
 @pytest.mark.real_data
 @pytest.mark.parametrize("kind", GENE_TYPES)
-def test_the_table_is_that_of_the_published_sets(kind):
-    sequences = published(f"human_{kind[3].lower()}_ungapped.fasta.gz")
+def test_the_table_is_that_of_the_published_sets(kind, shared_data):
+    sequences = published(shared_data, f"human_{kind[3].lower()}_ungapped.fasta.gz")
     for segment in germline_segments(kind):
         assert sequences[segment.allele] == segment.sequence, segment.allele
 
 
 @pytest.mark.real_data
 @pytest.mark.parametrize("kind", ["IGHV", "IGKV", "IGLV"])
-def test_the_cysteine_is_at_imgt_position_104(kind):
-    gapped = published("human_v_imgt_gapped.fasta.gz")
+def test_the_cysteine_is_at_imgt_position_104(kind, shared_data):
+    gapped = published(shared_data, "human_v_imgt_gapped.fasta.gz")
     for segment in germline_segments(kind):
         before = gapped[segment.allele][: 3 * 103]
         assert segment.anchor == len(before) - before.count("."), segment.allele

@@ -3,7 +3,6 @@
 import csv
 import gzip
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +20,6 @@ from protlm.statistics.metrics import (
     top_recall,
 )
 
-REAL_DATA = Path(__file__).parents[3].parent / "shared" / "data"
 NEEDS_SKLEARN = "scikit-learn is not installed; it only serves as a second opinion"
 
 
@@ -210,12 +208,9 @@ def test_as_floats_keeps_shape_and_infinity():
 
 
 @pytest.mark.real_data
-def test_esm1v_on_beta_lactamase():
+def test_esm1v_on_beta_lactamase(shared_data):
     """The table that ships with ESM-1v (4,996 variants), see specs B8; published to 4 digits here."""
-    path = REAL_DATA / "dms" / "BLAT_ECOLX_Ranganathan2015.tsv.gz"
-    if not path.exists():
-        pytest.skip(f"{path} is absent: the developers' shared data folder is not here")
-    with gzip.open(path, "rt") as handle:
+    with gzip.open(shared_data / "dms/BLAT_ECOLX_Ranganathan2015.tsv.gz", "rt") as handle:
         rows = list(csv.DictReader(handle, delimiter="\t"))
     assert len(rows) == 4996
     target = [float(row["score"]) for row in rows]
