@@ -1,6 +1,7 @@
 """evaluate tasks and evaluate pairs from end to end: controls, tables, cache, report, bad input."""
 
 import json
+import shutil
 
 import numpy as np
 import polars as pl
@@ -57,6 +58,16 @@ def test_coupled_v_genes_are_found_and_uncoupled_ones_are_not(tmp_path):
     run = evaluate_pairs([], free, tmp_path / "two", **options)
     for method in ("v_gene", "ends", "mutation_count", "majority"):
         assert auroc(run, method)["value"] == pytest.approx(0.5, abs=0.06)
+
+
+def test_models_of_one_shape_share_the_network_with_random_weights(tmp_path, model):
+    twin = tmp_path / "twin"
+    shutil.copytree(model, twin)
+    source = simulated(tmp_path / "pairs.parquet", 40, seed=3)
+    options = {"folds": 3, "seeds": 1, "random_weights": True, "num_draws": 20, "say": quiet}
+    run = evaluate_pairs([model, str(twin)], source, tmp_path / "run", **options)
+    methods = pl.read_parquet(run.table_path("predictions"))["method"].unique(maintain_order=True).to_list()
+    assert methods[:4] == ["tiny", "twin", "tiny, random weights", "majority"]
 
 
 def test_a_run_has_what_a_reader_needs(tmp_path, model):

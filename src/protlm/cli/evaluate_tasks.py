@@ -15,7 +15,8 @@ PoolingName = Annotated[
     str, typer.Option("--pooling", help="mean over the residues of each chain, or begin token")
 ]
 RandomWeights = Annotated[
-    bool, typer.Option("--random-weights", help="also each network with random weights, as a baseline")
+    bool,
+    typer.Option("--random-weights", help="also each distinct network with random weights, as a baseline"),
 ]
 Cache = Annotated[
     Path | None, typer.Option(help="where features are kept; $PROTLM_CACHE or the user's cache if not said")

@@ -14,6 +14,7 @@ from protlm.evaluation.cards import TaskCard, load_card
 from protlm.evaluation.judging import NUM_DRAWS, Judged, Method, baseline_methods, judge, num_fits
 from protlm.evaluation.task_data import TaskData, build_task
 from protlm.evaluation.task_files import find_files
+from protlm.models.digest import model_digest
 from protlm.models.features import POOLINGS, Pooling, cached_features, with_random_weights
 from protlm.models.language_model import LanguageModel, Precision
 from protlm.progress import Progress
@@ -59,7 +60,8 @@ def evaluate_task(
     skip_filters
         Filters of the card that are not applied.
     random_weights
-        Also judge each model's network with random weights, as a baseline.
+        Also judge each network with random weights, as a baseline; models of the same shape share one,
+        which bears the name of the first.
     cache
         Where features are kept, for any later Run; `feature_folder` by default.
     num_draws
@@ -101,11 +103,9 @@ def evaluate_task(
     for line in _lines(card, paths, examples):
         say(line)
     leakage = known_leakage(models, examples.records, say)
-    read: list[tuple[LanguageModel, Literal["model", "baseline"]]] = []
-    for model in loaded:
-        read.append((model, "model"))
-        if random_weights:
-            read.append((with_random_weights(model), "baseline"))
+    read: list[tuple[LanguageModel, Literal["model", "baseline"]]] = [(model, "model") for model in loaded]
+    if random_weights:
+        read += [(network, "baseline") for network in _random_networks(loaded)]
     folder = feature_folder() if cache is None else Path(cache)
     methods = [
         Method(model.name, kind, _features(model, examples.records, folder, pooling, max_tokens, say))
@@ -122,6 +122,14 @@ def evaluate_task(
         run.note(device=str(loaded[0].device), computation=loaded[0].path)
     run.finish()
     return run
+
+
+def _random_networks(models: Sequence[LanguageModel]) -> list[LanguageModel]:
+    """Make each model's network anew; those that came out alike are one."""
+    networks = {}
+    for network in map(with_random_weights, models):
+        networks.setdefault(model_digest(network), network)
+    return list(networks.values())
 
 
 def evaluate_pairs(
