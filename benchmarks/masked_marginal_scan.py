@@ -19,7 +19,7 @@ import torch
 
 from measuring import SHARED, esm2_8m, in_turns, keep, matmul_ceiling, ratio
 from protlm.models.language_model import LanguageModel
-from protlm.scoring.plans import MaskedMarginal
+from protlm.scoring.marginals import MaskedMarginal
 from protlm.scoring.variants import score_variants
 from protlm.statistics.metrics import spearman
 from protlm.types.alphabet import STANDARD

@@ -25,6 +25,7 @@ from protlm.models.language_model import LanguageModel
 from protlm.models.loading import load_model
 from protlm.recipes import embed as embed_recipe
 from protlm.recipes import score as score_recipe
+from protlm.recipes import score_run
 from protlm.types import variant as variant_types
 
 V_GENE = "EVQLVESGGGLVQPGGSLRLSCAASGFNIKDTYIHWVRQAPGKGLEWVARIYPTNGYTRYADSVKGRFTISADTSKNTAYLQMNSLRAEDTAVYYC"
@@ -503,12 +504,17 @@ def test_scores_say_which_column_they_are_of_when_they_were_made_and_what_each_m
 
 @pytest.mark.parametrize(
     ("plan", "own"),
-    [("wildtype_marginal", 0), ("masked_marginal", 1), ("protlm.scoring.plans:MaskedMarginal", 1)],
+    [("wildtype_marginal", 0), ("masked_marginal", 1), ("protlm.scoring.marginals:MaskedMarginal", 1)],
 )
 def test_the_contexts_are_counted_once_and_said_before_they_run(monkeypatch, score, tmp_path, plan, own):
     planned = []
-    real = score_recipe.plan_contexts
-    monkeypatch.setattr(score_recipe, "plan_contexts", lambda *given: planned.append(1) or real(*given))
+    real = score_run.plan_contexts
+
+    def counted(*given, **options):
+        planned.append(1)
+        return real(*given, **options)
+
+    monkeypatch.setattr(score_run, "plan_contexts", counted)
     answer = score("--all-single", "--plan", plan, wild_type="MK")
     assert answer.status == 0, answer.err
     assert len(planned) == 1
@@ -528,7 +534,7 @@ def test_the_device_gives_the_token_budget_where_none_is_asked_for(monkeypatch, 
         return run
 
     monkeypatch.setattr(LanguageModel, "token_budget", 17)
-    monkeypatch.setattr(score_recipe, "run_contexts", noting(score_recipe.run_contexts))
+    monkeypatch.setattr(score_run, "run_contexts", noting(score_run.run_contexts))
     monkeypatch.setattr(embed_recipe, "embed_records", noting(embed_recipe.embed_records))
     path = write("x.fasta", ">a\nMKT\n")
     for arguments in ([], ["--max-tokens", "99"]):

@@ -15,7 +15,10 @@ def add_to(app: typer.Typer) -> None:
 
 
 def score(
-    wild_type: Annotated[str, typer.Option(help="FASTA file with one record, or a sequence")],
+    wild_type: Annotated[
+        str,
+        typer.Option(help="a sequence, or a file with one record or (with --chain) the chains of a complex"),
+    ],
     out: Annotated[Path, typer.Option(help=".csv, .tsv or .parquet to write")],
     model: Annotated[
         list[str] | None,
@@ -23,11 +26,34 @@ def score(
             help="Run, folder or name; repeat for an ensemble  [default for antibodies: protlm-ab-mini]"
         ),
     ] = None,
-    variants: Annotated[Path | None, typer.Option(help="table with a column of variants, A42G:K50R")] = None,
+    chain: Annotated[
+        str | None, typer.Option(help="the chain that varies: heavy, light, chain2, or its FASTA id")
+    ] = None,
+    variants: Annotated[
+        Path | None,
+        typer.Option(help="table with a column of variants, A42G:K50R, or FASTA of whole sequences"),
+    ] = None,
     all_single: Annotated[bool, typer.Option("--all-single", help="all single substitutions")] = False,
+    sites: Annotated[
+        str | None, typer.Option(help="single substitutions at some positions: 24-30,45:AVL")
+    ] = None,
+    library: Annotated[
+        str | None, typer.Option(help="all combinations at some positions: 39,40,41:AVL,54")
+    ] = None,
     plan: Annotated[
-        str, typer.Option(help="masked_marginal, wildtype_marginal or package.module:Name")
+        str,
+        typer.Option(
+            help="masked_marginal, wildtype_marginal, mutant_marginal, pseudo_log_likelihood, "
+            "one_fell_swoop, pppl_legacy or package.module:Name"
+        ),
     ] = "masked_marginal",
+    fill: Annotated[
+        str | None,
+        typer.Option(
+            help="masked_marginal: what stands at the other mutated sites, wildtype, joint (masked too) "
+            "or mutant  [default: wildtype]"
+        ),
+    ] = None,
     offset: Annotated[int, typer.Option(help="subtracted from each printed position")] = 0,
     mutant_column: Annotated[str | None, typer.Option(help="column with the variants")] = None,
     invalid: Annotated[str, typer.Option(help="wrong rows: error, or drop (no score, a note)")] = "error",
@@ -35,20 +61,28 @@ def score(
     device: Device = "auto",
     precision: PrecisionName = "float32",
     max_tokens: Tokens = None,
+    yes: Annotated[bool, typer.Option("--yes", help="start a job of over an hour")] = False,
     force: Force = False,
 ) -> None:
     """Score variants of a wild type without assay data; higher means fitter."""
     from protlm.errors import ConfigError
     from protlm.recipes.score import score_file
 
-    if (variants is None) == (not all_single):
-        raise ConfigError("say what to score", hint="pass either --variants FILE or --all-single")
+    if sum((variants is not None, all_single, sites is not None, library is not None)) != 1:
+        raise ConfigError(
+            "say what to score",
+            hint="pass one of --variants FILE, --all-single, --sites POSITIONS and --library POSITIONS",
+        )
     score_file(
         model or [],
         wild_type,
         out,
+        chain=chain,
         variants=variants,
+        sites=sites,
+        library=library,
         plan=plan,
+        fill=fill,
         offset=offset,
         mutant_column=mutant_column,
         invalid=options.choice("--invalid", invalid, ("error", "drop")),  # type: ignore[arg-type]
@@ -56,6 +90,7 @@ def score(
         device=device,
         precision=options.precision_of(precision),
         max_tokens=max_tokens,
+        is_agreed=yes,
         force=force,
         say=options.say,
     )

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import yaml
@@ -103,13 +103,15 @@ def evaluate_task(
     for line in _lines(card, paths, examples):
         say(line)
     leakage = known_leakage(models, examples.records, say)
-    read: list[tuple[LanguageModel, Literal["model", "baseline"]]] = [(model, "model") for model in loaded]
-    if random_weights:
-        read += [(network, "baseline") for network in _random_networks(loaded)]
+    networks = _random_networks(loaded) if random_weights else []
     folder = feature_folder() if cache is None else Path(cache)
     methods = [
-        Method(model.name, kind, _features(model, examples.records, folder, pooling, max_tokens, say))
-        for model, kind in read
+        Method(
+            model.name,
+            "model" if model in loaded else "baseline",
+            _features(model, examples.records, folder, pooling, max_tokens, say),
+        )
+        for model in [*loaded, *networks]
     ]
     baselines, notes = baseline_methods(card, examples)
     methods += baselines

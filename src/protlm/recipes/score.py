@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import json
-import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,20 +16,16 @@ from protlm.errors import ConfigError
 from protlm.models.default import default_model
 from protlm.models.language_model import LanguageModel, Precision
 from protlm.models.loading import load_model
-from protlm.progress import Progress, duration
 from protlm.recipes.outputs import claim_file
-from protlm.scoring.engine import run_contexts
-from protlm.scoring.inputs import (
-    VariantTable,
-    describe_wild_type,
-    read_variants,
-    read_wild_type,
-    single_substitutions,
-)
-from protlm.scoring.plans import Plan, plans
-from protlm.scoring.variants import VariantScores, plan_contexts
+from protlm.recipes.score_run import run_plan
+from protlm.recipes.table_parts import discard
+from protlm.scoring.inputs import VariantTable, read_variants
+from protlm.scoring.libraries import combinations, single_substitutions
+from protlm.scoring.plans import make_plan
+from protlm.scoring.variants import VariantScores
+from protlm.scoring.wild_type import WildType, read_wild_type
 from protlm.types.record import Record
-from protlm.types.variant import Variant, parse_variant
+from protlm.types.variant import parse_variant
 
 Say = Callable[[str], None]
 
@@ -43,8 +38,12 @@ def score_file(
     wild_type: str,
     out: Path,
     *,
+    chain: str | None = None,
     variants: Path | None = None,
+    sites: str | None = None,
+    library: str | None = None,
     plan: str = "masked_marginal",
+    fill: str | None = None,
     offset: int = 0,
     mutant_column: str | None = None,
     invalid: Literal["error", "drop"] = "error",
@@ -52,6 +51,7 @@ def score_file(
     device: str = "auto",
     precision: Precision = "float32",
     max_tokens: int | None = None,
+    is_agreed: bool = False,
     force: bool = False,
     say: Say = print,
 ) -> pl.DataFrame:
@@ -64,13 +64,22 @@ def score_file(
     models
         Names or folders; several make an ensemble. None takes the packaged antibody model.
     wild_type
-        A FASTA file with one record, or a sequence.
+        A file with one record, a sequence, or a FASTA file with the chains of a complex.
+    chain
+        Which chain varies; see `protlm.scoring.wild_type.read_wild_type`.
     out
         ``.csv``, ``.tsv`` or ``.parquet``.
     variants
-        A CSV, TSV or Parquet file; `None` for all single substitutions.
+        A CSV, TSV, Parquet or FASTA file; `None` for all single substitutions.
+    sites
+        Only the single substitutions at these positions, as in ``24-30,45:AVL``.
+    library
+        All combinations of letters at these positions.
     plan
-        ``"masked_marginal"``, ``"wildtype_marginal"``, or ``"package.module:Name"``.
+        A name in the registry `protlm.scoring.plans.plans`, or ``"package.module:Name"``.
+    fill
+        What stands at the other mutated sites under ``masked_marginal``: ``"wildtype"`` (default),
+        ``"joint"`` or ``"mutant"``.
     offset
         Subtracted from each printed position.
     mutant_column
@@ -83,6 +92,8 @@ def score_file(
         Of the models.
     max_tokens
         Token budget of a batch; by the device if `None`.
+    is_agreed
+        Whether a job of over an hour may start.
     force
         Replace a table that is there.
     say
@@ -94,46 +105,72 @@ def score_file(
         What was written; see `score_table`.
     """
     claim_file(out, SUFFIXES, force=force)
-    plans.get(plan)
+    make_plan(plan, fill=fill)
     reading = ReadReport()
-    reference = read_wild_type(wild_type, gaps=gaps, report=reading)
-    for line in [describe_wild_type(reference), *reading.lines()]:
+    reference = read_wild_type(wild_type, chain=chain, gaps=gaps, report=reading)
+    for line in [reference.describe(), *reading.lines()]:
         say(line)
-    models = models or [default_model([reference], say=say)]
-    if variants is None:
-        table = single_substitutions(reference, offset=offset)
+    models = models or [default_model([reference.record], say=say)]
+    if library is not None:
+        table = combinations(reference, library, offset=offset)
+    elif variants is None:
+        table = single_substitutions(reference, sites=sites, offset=offset)
     else:
-        as_text = out.suffix != ".parquet"
         table = read_variants(
-            variants, reference, column=mutant_column, offset=offset, invalid=invalid, as_text=as_text
+            variants,
+            reference,
+            column=mutant_column,
+            offset=offset,
+            invalid=invalid,
+            gaps=gaps,
+            as_text=out.suffix != ".parquet",
         )
+    for line in table.said:
+        say(line)
     for old, new in table.renamed.items():
         say(f"input column '{old}' is written as '{new}'")
     without = sum(variant is None for variant in table.variants)
     if without:
         say(f"{without:,} of {len(table.variants):,} rows get no score; the column note says why")
     loaded = [load_model(name, device=device, precision=precision) for name in models]
-    frame, results = score_table(loaded, table, reference, plan=plan, max_tokens=max_tokens, say=say)
+    folder = out.with_name(out.name + ".parts")
+    frame, results = score_table(
+        loaded,
+        table,
+        reference,
+        plan=plan,
+        fill=fill,
+        max_tokens=max_tokens,
+        folder=folder,
+        is_agreed=is_agreed,
+        say=say,
+    )
     facts = provenance(
         loaded,
         results,
         reference,
         plan=plan,
+        fill=fill,
         offset=offset,
         precision=precision,
         mutant_column=table.column,
     )
     write_scores(frame, out, facts)
+    if folder.exists():
+        discard(folder)
     return frame
 
 
 def score_table(
     models: Sequence[LanguageModel],
     table: VariantTable,
-    wild_type: Record,
+    wild_type: WildType,
     *,
     plan: str = "masked_marginal",
+    fill: str | None = None,
     max_tokens: int | None = None,
+    folder: Path | None = None,
+    is_agreed: bool = True,
     say: Say = lambda _: None,
 ) -> tuple[pl.DataFrame, list[VariantScores]]:
     """Score a table of variants under each model; `score` is their mean.
@@ -143,13 +180,19 @@ def score_table(
     models
         At least one.
     table
-        From `read_variants` or `single_substitutions`.
+        From `protlm.scoring.inputs` or `protlm.scoring.libraries`.
     wild_type
         The reference.
     plan
         A name in the registry `plans`, or ``"package.module:Name"``.
+    fill
+        As for `score_file`.
     max_tokens
         Token budget of a batch; by the device of each model if `None`.
+    folder
+        Where finished chunks are kept until all are done.
+    is_agreed
+        Whether a job of over an hour may start.
     say
         Tells the user how many contexts there are and how long they took.
 
@@ -166,10 +209,23 @@ def score_table(
         raise ConfigError(
             f"two models are called '{repeated.pop()}'", hint="rename one of the folders; columns go by name"
         )
-    scorer = plans.get(plan)()
+    scorer = make_plan(plan, fill=fill)
     known = [variant for variant in table.variants if variant is not None]
-    runs = [_run(model, scorer, plan, wild_type, known, max_tokens, say) for model in models]
-    results = [result for result, _ in runs]
+    results = [
+        run_plan(
+            model,
+            scorer,
+            plan if fill is None else f"{plan} with fill {fill}",
+            wild_type.record,
+            known,
+            chain=wild_type.chain,
+            max_tokens=max_tokens,
+            folder=folder,
+            is_agreed=is_agreed,
+            say=say,
+        )
+        for model in models
+    ]
     has_score = np.array([variant is not None for variant in table.variants])
     columns = {}
     for result in results:
@@ -180,7 +236,7 @@ def score_table(
     mean = np.full(len(has_score), np.nan)
     mean[has_score] = stacked
     contexts = np.zeros(len(has_score), dtype=np.int32)
-    contexts[has_score] = runs[0][1]
+    contexts[has_score] = results[0].own_masked_contexts
     frame = table.frame.with_columns(
         pl.Series("score", mean).fill_nan(None),
         *(values.alias(name) for name, values in columns.items()),
@@ -190,42 +246,14 @@ def score_table(
     return frame, results
 
 
-def _run(
-    model: LanguageModel,
-    scorer: Plan,
-    plan: str,
-    wild_type: Record,
-    variants: Sequence[Variant],
-    max_tokens: int | None,
-    say: Say,
-) -> tuple[VariantScores, np.ndarray]:
-    """Score under one model; also give how many masked contexts each variant rests on."""
-    contexts, terms = plan_contexts(model, scorer, wild_type, variants)
-    say(
-        f"{model.name}: {plan}, {contexts.num_masked_contexts:,} masked contexts "
-        f"({contexts.num_contexts:,} in all) for {len(variants):,} variants; {getattr(model, 'path', '')}"
-    )
-    begin = time.perf_counter()
-    with Progress(model.name, contexts.num_contexts, unit="context") as progress:
-        reads = run_contexts(
-            model,
-            contexts,
-            max_tokens=max_tokens or model.token_budget,
-            on_batch=lambda done: progress.advance(units=done),
-        )
-    say(f"{model.name}: took {duration(time.perf_counter() - begin)}")
-    result = VariantScores(
-        model.name, terms.scores(reads), contexts.num_contexts, contexts.num_masked_contexts
-    )
-    return result, terms.num_masked_contexts
-
-
 def score(
     model: str | LanguageModel | Sequence[str | LanguageModel] | None,
     wild_type: str | Record,
     variants: Path | str | Sequence[str] | None = None,
     *,
+    chain: str | None = None,
     plan: str = "masked_marginal",
+    fill: str | None = None,
     offset: int = 0,
     device: str = "auto",
     precision: Precision = "float32",
@@ -239,11 +267,17 @@ def score(
         A name, a folder, a loaded model, or several for an ensemble (their mean). `None` takes the
         packaged antibody model, ``protlm-ab-mini``.
     wild_type
-        A FASTA file, a sequence, or a record.
+        A file, a sequence, or a record.
     variants
         A file, a list such as ``["A42G", "A42G:K50R"]``, or `None` for all single substitutions.
+    chain
+        Which chain varies, such as ``"light"``; the first by default.
     plan
-        ``"masked_marginal"`` (default) or ``"wildtype_marginal"``.
+        ``"masked_marginal"`` (default), ``"wildtype_marginal"``, ``"mutant_marginal"``,
+        ``"pseudo_log_likelihood"`` or ``"one_fell_swoop"``.
+    fill
+        What stands at the other mutated sites under ``masked_marginal``: ``"wildtype"`` (default),
+        ``"joint"`` or ``"mutant"``.
     offset
         Subtracted from each printed position.
     device, precision
@@ -256,8 +290,11 @@ def score(
     polars.DataFrame
         Input columns, then ``score``, ``score_<model>``, ``num_masked_contexts``, ``note``.
     """
-    reference = wild_type if isinstance(wild_type, Record) else read_wild_type(wild_type)
-    model = default_model([reference], say=lambda _: None) if model is None else model
+    if isinstance(wild_type, Record):
+        reference = WildType.of(wild_type, chain)
+    else:
+        reference = read_wild_type(wild_type, chain=chain)
+    model = default_model([reference.record], say=lambda _: None) if model is None else model
     several = [model] if isinstance(model, str | LanguageModel) else list(model)
     loaded = [
         each if isinstance(each, LanguageModel) else load_model(each, device=device, precision=precision)
@@ -268,11 +305,10 @@ def score(
     elif isinstance(variants, str | Path):
         table = read_variants(variants, reference, offset=offset)
     else:
-        residues = reference.chains[0].residues
-        parsed = [parse_variant(text, residues, offset=offset) for text in variants]
+        parsed = [parse_variant(text, reference.residues, offset=offset) for text in variants]
         notes = ["" if variant.mutations else "wild type" for variant in parsed]
         table = VariantTable(pl.DataFrame({"mutant": list(variants)}), list(parsed), notes)
-    return score_table(loaded, table, reference, plan=plan, max_tokens=max_tokens)[0]
+    return score_table(loaded, table, reference, plan=plan, fill=fill, max_tokens=max_tokens)[0]
 
 
 def write_scores(frame: pl.DataFrame, out: Path, provenance: dict[str, Any]) -> None:
@@ -304,9 +340,10 @@ def write_scores(frame: pl.DataFrame, out: Path, provenance: dict[str, Any]) -> 
 def provenance(
     models: Sequence[LanguageModel],
     results: Sequence[VariantScores],
-    wild_type: Record,
+    wild_type: WildType,
     *,
     plan: str,
+    fill: str | None,
     offset: int,
     precision: str,
     mutant_column: str = "mutant",
@@ -317,7 +354,7 @@ def provenance(
     ----------
     models, results
         What ran and what it gave.
-    wild_type, plan, offset, precision
+    wild_type, plan, fill, offset, precision
         As asked for.
     mutant_column
         Which column of the result has the variants.
@@ -327,11 +364,18 @@ def provenance(
         "verb": "score",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "plan": plan,
-        "fill": "wildtype",
+        "fill": fill or ("wildtype" if plan == "masked_marginal" else None),
         "offset": offset,
         "mutant_column": mutant_column,
         "precision": precision,
-        "wild_type": {"id": wild_type.id, "residues": wild_type.chains[0].residues},
+        "wild_type": {
+            "id": wild_type.record.id,
+            "residues": wild_type.residues,
+            "chain": wild_type.record.chain_names[wild_type.chain],
+            "context": [
+                each.residues for each in wild_type.record.chains if each.residues != wild_type.residues
+            ],
+        },
         "models": [
             {
                 "name": model.name,
@@ -356,13 +400,9 @@ def _version(package: str) -> str | None:
 
 __all__ = [
     "VariantTable",
-    "describe_wild_type",
     "provenance",
-    "read_variants",
-    "read_wild_type",
     "score",
     "score_file",
     "score_table",
-    "single_substitutions",
     "write_scores",
 ]

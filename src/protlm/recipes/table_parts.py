@@ -50,6 +50,16 @@ class TableParts:
         part.write_parquet(unfinished)
         unfinished.replace(path)
 
+    def read(self, number: int) -> pl.DataFrame:
+        """Give a finished part.
+
+        Parameters
+        ----------
+        number
+            From 0.
+        """
+        return pl.read_parquet(self._path(number))
+
     def files(self) -> list[Path]:
         """List the finished parts in order."""
         return sorted(self.folder.glob("??????.parquet"))

@@ -32,9 +32,24 @@ class ContextList:
     log-probabilities at one residue of one context.
     """
 
-    bases: Sequence[Record]
+    bases: list[Record]
     _contexts: dict[tuple, int] = field(default_factory=dict)
     _reads: dict[tuple[int, int, int], int] = field(default_factory=dict)
+    _numbers: dict[tuple[str, ...], int] = field(default_factory=dict)
+
+    def base(self, record: Record) -> int:
+        """Add a base record and give its index; one with the same residues is kept once.
+
+        Parameters
+        ----------
+        record
+            Another sequence than those there, such as a variant with an insertion.
+        """
+        key = tuple(chain.residues for chain in record.chains)
+        if key not in self._numbers:
+            self._numbers[key] = len(self.bases)
+            self.bases.append(record)
+        return self._numbers[key]
 
     def context(self, base: int, changes: Sequence[tuple[int, int, str | int]] = ()) -> int:
         """Ask for a context and give its number.

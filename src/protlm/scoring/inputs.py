@@ -1,31 +1,30 @@
-"""What to score: a wild type and a table of variants, read and checked."""
+"""Tables of variants, read and checked against their wild type."""
 
-import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import polars as pl
 
-from protlm.data.numbering import number_chains
-from protlm.data.readers import InputPolicy, ReadReport, check_file, iterate_records
+from protlm.data.readers import InputPolicy, ReadReport, check_file, iterate_records, reader_for
+from protlm.data.readers.fasta import read_fasta
 from protlm.data.readers.rows import open_table
 from protlm.errors import DataError, did_you_mean
-from protlm.types.alphabet import STANDARD, clean_residues
-from protlm.types.record import Chain, Record
-from protlm.types.regions import Region, decode_position
+from protlm.scoring.wild_type import WildType
+from protlm.types.alphabet import clean_residues
 from protlm.types.variant import (
     Variant,
-    all_single_substitutions,
     fitting_offsets,
     likely_offset,
     parse_variant,
+    variant_of_sequence,
 )
 
 MUTANT_COLUMNS = ("mutant", "variant", "mutation", "mutations")
+SEQUENCE_COLUMN = "mutated_sequence"
+"""ProteinGym's name for whole sequences; read where no column has mutations."""
 _OWN_COLUMNS = ("score", "num_masked_contexts", "note")
 
 
@@ -42,130 +41,37 @@ class VariantTable:
     """Which column of `frame` the variants are in."""
     renamed: dict[str, str] = field(default_factory=dict)
     """Input columns whose names the result needs, with the names they got."""
-
-
-def read_wild_type(
-    source: str | Path, *, gaps: Literal["error", "remove"] = "error", report: ReadReport | None = None
-) -> Record:
-    """Read the reference from a FASTA file with one record, or take it as a sequence.
-
-    Parameters
-    ----------
-    source
-        A path that exists wins; else residues.
-    gaps
-        What to do with ``-`` and ``.``.
-    report
-        Filled with what was changed.
-
-    Raises
-    ------
-    DataError
-        If the file has several records, or the text is neither a file nor residues.
-    """
-    report = report if report is not None else ReadReport()
-    text = str(source).strip()
-    if not text:
-        raise DataError("the wild type is empty", hint="give a FASTA file or a sequence")
-    is_file = os.path.exists(text)  # noqa: PTH110 - Path.exists fails on a sequence too long for a name
-    looks_like_a_path = any(mark in text for mark in "/\\~") or Path(text).suffix[1:].isalnum()
-    if looks_like_a_path and not is_file:
-        raise DataError(f"no such file: {text}", hint="check the path, or pass the sequence itself")
-    try:
-        if is_file:
-            return _only_record(Path(text), InputPolicy(gaps=gaps), report)
-        return Record("wild_type", (Chain(clean_residues(text, gaps=gaps, counts=report.changed)),))
-    except DataError as error:
-        shown = text if len(text) <= 40 else f"{text[:40]}…"
-        what = "wild type" if is_file else f"'{shown}' is no file, and as a sequence"
-        hint = "check the path, or correct the sequence"
-        if is_file or "--gaps" in (error.hint or ""):
-            hint = "correct the wild type" if "--invalid" in (error.hint or "") else error.hint
-        raise DataError(f"{what}: {error.message}", hint=hint) from None
-
-
-def _only_record(path: Path, policy: InputPolicy, report: ReadReport) -> Record:
-    records = list(islice(iterate_records(path, policy=policy, report=report), 2))
-    if len(records) > 1:
-        raise DataError(
-            f"{path} has several records ('{records[0].id}', '{records[1].id}' …), "
-            "but --wild-type needs exactly one",
-            hint="pass the one you mean as a sequence or in a file of its own",
-        )
-    return records[0]
-
-
-def describe_wild_type(wild_type: Record) -> str:
-    """Say what the reference is, in one line.
-
-    Parameters
-    ----------
-    wild_type
-        From `read_wild_type`.
-    """
-    chain = wild_type.chains[0]
-    line = f"wild type: '{wild_type.id}', {len(chain):,} residues"
-    if len(wild_type.chains) > 1:
-        line += f" of its {chain.role.name.lower()} chain; the other chain is context"
-    odd = sum(letter not in STANDARD for letter in chain.residues)
-    return line + (f"; {odd:,} sites are none of the twenty and get no score" if odd else "")
-
-
-def single_substitutions(wild_type: Record, *, offset: int = 0) -> VariantTable:
-    """List all single substitutions; an antibody's rows also get IMGT position and region.
-
-    Parameters
-    ----------
-    wild_type
-        The reference.
-    offset
-        Added to the 1-based position to give the printed one.
-    """
-    residues = wild_type.chains[0].residues
-    names, variants = [], []
-    for name, variant in all_single_substitutions(residues, offset=offset):
-        names.append(name)
-        variants.append(variant)
-    if not names:
-        raise DataError(
-            f"the wild type '{wild_type.id}' has no site that is one of the twenty amino acids",
-            hint="is it the sequence you mean?",
-        )
-    frame = pl.DataFrame({"mutant": names})
-    numbered = number_chains([wild_type.chains[0]])[0]
-    if isinstance(numbered, Chain):
-        index = np.array([variant.mutations[0].index for variant in variants])
-        positions, regions = numbered.tracks["position"][index], numbered.tracks["region"][index]
-        frame = frame.with_columns(
-            imgt_position=pl.Series([decode_position(code) for code in positions]),
-            region=pl.Series([Region(code).name if code else "" for code in regions]),
-        )
-    return VariantTable(frame, variants, [""] * len(variants))
+    said: list[str] = field(default_factory=list)
+    """What reading changed or left out, a line each."""
 
 
 def read_variants(
     path: Path | str,
-    wild_type: Record,
+    wild_type: WildType,
     *,
     column: str | None = None,
     offset: int = 0,
     invalid: Literal["error", "drop"] = "error",
+    gaps: Literal["error", "remove"] = "error",
     as_text: bool = False,
 ) -> VariantTable:
-    """Read a CSV, TSV or Parquet file of variants and check every one against the wild type.
+    """Read a file of variants and check every one against the wild type.
 
     Parameters
     ----------
     path
-        The file.
+        CSV, TSV or Parquet; or FASTA with whole sequences of the chain that varies.
     wild_type
         The reference.
     column
-        Column with variants such as ``A42G:K50R``; by default the first of `MUTANT_COLUMNS`.
+        Column with variants such as ``A42G:K50R``, by default the first of `MUTANT_COLUMNS`; or with whole
+        sequences, by default `SEQUENCE_COLUMN`.
     offset
         Subtracted from each printed position.
     invalid
         ``"drop"`` leaves wrong rows without a score, with a note.
+    gaps
+        What to do with ``-`` and ``.`` in whole sequences.
     as_text
         Keep the columns of a text file as the very text they are; else those become numbers of which
         every value is one, so that nothing is lost.
@@ -176,24 +82,35 @@ def read_variants(
         Naming file, row, value and remedy.
     """
     path = check_file(path)
+    if reader_for(path) is read_fasta:
+        return _read_sequences(path, wild_type, offset=offset, invalid=invalid, gaps=gaps)
     frame = _read_frame(path, as_text=as_text)
     if column is None:
-        column = next((name for name in MUTANT_COLUMNS if name in frame.columns), None)
+        known = (*MUTANT_COLUMNS, SEQUENCE_COLUMN)
+        column = next((name for name in known if name in frame.columns), None)
     elif column not in frame.columns:
         raise DataError(f"{path}: there is no column '{column}'", hint=did_you_mean(column, frame.columns))
     if column is None:
         raise DataError(
-            f"{path}: no column is called {', '.join(MUTANT_COLUMNS)}",
+            f"{path}: no column is called {', '.join(MUTANT_COLUMNS)} or {SEQUENCE_COLUMN}",
             hint=f"say which with --mutant-column COL; {did_you_mean('mutant', frame.columns)}",
         )
     texts = [None if value is None else str(value) for value in frame[column].to_list()]
     renamed = _free_names(frame.columns)
-    residues = wild_type.chains[0].residues
+    residues = wild_type.residues
+    report = ReadReport()
+    is_sequence = column == SEQUENCE_COLUMN or _look_like_sequences(texts)
     variants, notes, first_error, errors = [], [], None, 0
     for row, text in enumerate(texts, start=1):
         try:
-            variants.append(parse_variant(text, residues, offset=offset, propose_offset=False))
-            notes.append("" if variants[-1].mutations else "wild type")
+            if is_sequence:
+                counts: Counter[str] = Counter()
+                whole = clean_residues(text or "", gaps=gaps, counts=counts)
+                report.change(counts, f"{path}, row {row}")
+                variants.append(variant_of_sequence(whole, residues))
+            else:
+                variants.append(parse_variant(text, residues, offset=offset, propose_offset=False))
+            notes.append(_note(variants[-1], residues))
         except DataError as error:
             errors += 1
             first_error = first_error or (row, error)
@@ -201,7 +118,53 @@ def read_variants(
             notes.append(error.message)
     if first_error is not None and invalid == "error":
         _refuse(path, first_error, errors, texts, residues, offset)
-    return VariantTable(frame.rename(renamed), variants, notes, renamed.get(column, column), renamed)
+    return VariantTable(
+        frame.rename(renamed), variants, notes, renamed.get(column, column), renamed, report.lines()
+    )
+
+
+def _read_sequences(
+    path: Path,
+    wild_type: WildType,
+    *,
+    offset: int,
+    invalid: Literal["error", "drop"],
+    gaps: Literal["error", "remove"],
+) -> VariantTable:
+    """Read whole sequences of the chain that varies, aligned or not."""
+    report = ReadReport()
+    ids, names, variants = [], [], []
+    for record in iterate_records(path, policy=InputPolicy(gaps=gaps, invalid=invalid), report=report):
+        chain, *others = record.chains
+        if others:
+            raise DataError(
+                f"{path}: record '{record.id}' has {len(record.chains)} chains",
+                hint="give the mutated one alone",
+            )
+        try:
+            variant = variant_of_sequence(chain.residues, wild_type.residues)
+        except DataError as error:
+            raise DataError(f"{path}, record '{record.id}': {error.message}", hint=error.hint) from None
+        ids.append(record.id)
+        names.append(None if variant.is_indel else variant.label(offset=offset))
+        variants.append(variant)
+    if not ids:
+        raise DataError(f"{path}: no variant is left", hint="; ".join(report.lines()) or "is the file empty?")
+    notes = [_note(variant, wild_type.residues) for variant in variants]
+    frame = pl.DataFrame({"id": ids, "mutant": pl.Series(names, dtype=pl.String)})
+    return VariantTable(frame, variants, notes, said=report.lines())
+
+
+def _note(variant: Variant, residues: str) -> str:
+    if variant.is_indel:
+        return f"{len(variant.residues) - len(residues):+d} residues"
+    return "" if variant.mutations else "wild type"
+
+
+def _look_like_sequences(texts: Sequence[str | None]) -> bool:
+    """Whether a column holds whole sequences: letters alone, and more than a variant's name has."""
+    filled = [text for text in texts[:100] if text and text.upper() != "WT"]
+    return bool(filled) and all(text.isalpha() and len(text) > 3 for text in filled)
 
 
 def _free_names(columns: Sequence[str]) -> dict[str, str]:

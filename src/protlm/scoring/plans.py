@@ -3,13 +3,14 @@
 Higher means fitter. All logarithms are natural.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from protlm.data.layout import TokenLayout
+from protlm.errors import ConfigError, DataError
 from protlm.registry import Registry
 from protlm.scoring.engine import MASK, ContextList
 from protlm.types.record import Record
@@ -18,149 +19,175 @@ from protlm.types.variant import Variant
 plans = Registry(
     "plan",
     {
-        "wildtype_marginal": "protlm.scoring.plans:WildtypeMarginal",
-        "masked_marginal": "protlm.scoring.plans:MaskedMarginal",
+        "wildtype_marginal": "protlm.scoring.marginals:WildtypeMarginal",
+        "masked_marginal": "protlm.scoring.marginals:MaskedMarginal",
+        "mutant_marginal": "protlm.scoring.marginals:MutantMarginal",
+        "pseudo_log_likelihood": "protlm.scoring.pseudo_likelihood:PseudoLogLikelihood",
+        "one_fell_swoop": "protlm.scoring.pseudo_likelihood:OneFellSwoop",
+        "pppl_legacy": "protlm.scoring.pseudo_likelihood:LegacyPseudoPerplexity",
     },
 )
-"""To add one: a class with `prepare`, and a line here. The engine stays as it is."""
+"""To add one: a class with what `Plan` asks for, and a line here. The engine stays as it is."""
 
 
 @dataclass(frozen=True)
 class Terms:
-    """Scores as sums of differences of log-probabilities.
+    """Scores as weighted sums of log-probabilities: Σ ``weight * read[row, token]`` over a variant's terms.
 
-    Score of variant ``v`` = sum over its terms of ``read[row, mutant] - read[row, wild type]``.
+    Terms of variant ``num_variants`` are the reference: their sum is subtracted from every variant that
+    has a term. A variant without terms, such as the wild type of a marginal, scores 0.
     """
 
     variant: np.ndarray
     """Which variant a term belongs to, int64 ``[terms]``."""
     row: np.ndarray
     """Which read it uses."""
-    mutant: np.ndarray
-    """Token id of the new residue."""
-    wild_type: np.ndarray
-    """Token id of the old residue."""
+    token: np.ndarray
+    """Token id whose log-probability counts."""
+    weight: np.ndarray
+    """float64."""
     masked_context: np.ndarray
     """Which context it reads, where something in that is masked; else -1."""
     num_variants: int
+    transform: Callable[[np.ndarray], np.ndarray] | None = None
+    """Of the log-probabilities, before they are weighted."""
+
+    @classmethod
+    def build(
+        cls,
+        entries: Sequence[tuple[int, int, int, float, int]],
+        num_variants: int,
+        *,
+        transform: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> "Terms":
+        """Make arrays of ``(variant, row, token, weight, masked context)``.
+
+        Parameters
+        ----------
+        entries
+            One per term.
+        num_variants
+            Variants to score.
+        transform
+            Of the log-probabilities.
+        """
+        columns = list(zip(*entries, strict=True)) or [()] * 5
+        variant, row, token, masked = (np.array(columns[place], dtype=np.int64) for place in (0, 1, 2, 4))
+        weight = np.array(columns[3], dtype=np.float64)
+        return cls(variant, row, token, weight, masked, num_variants, transform)
 
     def scores(self, reads: np.ndarray) -> np.ndarray:
-        """Give one score per variant, float64; 0 for the wild type.
+        """Give one score per variant, float64.
 
         Parameters
         ----------
         reads
             Log-probabilities ``[rows, v]`` from the engine.
         """
-        differences = reads[self.row, self.mutant].astype(np.float64) - reads[self.row, self.wild_type]
-        return np.bincount(self.variant, weights=differences, minlength=self.num_variants)
+        values = reads[self.row, self.token].astype(np.float64)
+        if self.transform is not None:
+            values = self.transform(values)
+        sums = np.bincount(self.variant, weights=values * self.weight, minlength=self.num_variants + 1)
+        has_terms = np.bincount(self.variant, minlength=self.num_variants + 1)[:-1] > 0
+        return np.where(has_terms, sums[:-1] - sums[-1], 0.0)
 
     @property
     def num_masked_contexts(self) -> np.ndarray:
-        """How many distinct masked contexts the score of each variant rests on, int64."""
+        """How many distinct masked contexts of its own the score of each variant rests on, int64."""
         pairs = np.stack([self.variant, self.masked_context], axis=1)[self.masked_context >= 0]
-        return np.bincount(np.unique(pairs, axis=0)[:, 0], minlength=self.num_variants)
+        counts = np.bincount(np.unique(pairs, axis=0)[:, 0], minlength=self.num_variants)
+        return counts[: self.num_variants]
 
 
 class Plan(Protocol):
     """What the recipes need of a plan."""
 
+    accepts_indels: bool
+    """Whether it scores variants of another length than the wild type."""
+
+    @property
+    def shares_contexts(self) -> bool:
+        """Whether its contexts belong to sites of the wild type, shared by any number of variants."""
+        ...
+
+    def num_reads(self, variant: Variant, num_residues: int, /) -> int:
+        """Count what a variant reads, wild type not counted.
+
+        Parameters
+        ----------
+        variant
+            To score.
+        num_residues
+            Of the whole record.
+        """
+        ...
+
     def prepare(
         self, contexts: ContextList, base: int, chain: int, variants: Sequence[Variant], layout: TokenLayout
     ) -> Terms:
-        """Add the contexts that the variants need, and say how to put their reads together."""
+        """Add the contexts that the variants need, and say how to put their reads together.
+
+        Parameters
+        ----------
+        contexts
+            Filled.
+        base, chain
+            The wild type.
+        variants
+            Checked against it.
+        layout
+            The model's.
+        """
         ...
 
 
-class WildtypeMarginal:
-    r"""One pass over the unmasked wild type.
+def make_plan(name: str, *, fill: str | None = None) -> Plan:
+    """Make the plan of a name.
 
-    .. math:: s = \sum_{i \in M} \log p(x_i^{mt} \mid x^{wt}) - \log p(x_i^{wt} \mid x^{wt})
-
-    References
+    Parameters
     ----------
-    Meier et al. 2021, appendix A, doi:10.1101/2021.07.09.450648.
+    name
+        In the registry `plans`, or ``"package.module:Name"``.
+    fill
+        What stands at the other mutated sites, for a plan that asks for it.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such plan, or it takes no `fill`.
     """
-
-    def prepare(
-        self, contexts: ContextList, base: int, chain: int, variants: Sequence[Variant], layout: TokenLayout
-    ) -> Terms:
-        """Ask for one context, and one read per mutated site.
-
-        Parameters
-        ----------
-        contexts
-            Filled.
-        base, chain
-            The wild type.
-        variants
-            Checked against it.
-        layout
-            The model's.
-        """
-        context = contexts.context(base)
-        return _terms(variants, layout, lambda index: (contexts.read(context, chain, index), -1))
-
-
-class MaskedMarginal:
-    r"""One pass per mutated site, that site masked and everything else as in the wild type.
-
-    .. math:: s = \sum_{i \in M} \log p(x_i^{mt} \mid x^{wt}_{\setminus i})
-                               - \log p(x_i^{wt} \mid x^{wt}_{\setminus i})
-
-    DISCREPANCY: the paper's equation masks all sites of a multiple mutant at once; this sums sites in
-    the wild-type context, as ProteinGym does. For single substitutions the two are the same.
-
-    References
-    ----------
-    Meier et al. 2021, equation 1 and appendix A; ProteinGym issues 82 and 99.
-    """
-
-    def prepare(
-        self, contexts: ContextList, base: int, chain: int, variants: Sequence[Variant], layout: TokenLayout
-    ) -> Terms:
-        """Ask for one context and one read per distinct mutated site.
-
-        Parameters
-        ----------
-        contexts
-            Filled.
-        base, chain
-            The wild type.
-        variants
-            Checked against it.
-        layout
-            The model's.
-        """
-
-        def read(index: int) -> tuple[int, int]:
-            context = contexts.context(base, [(chain, index, MASK)])
-            return contexts.read(context, chain, index), context
-
-        return _terms(variants, layout, read)
-
-
-def _terms(variants: Sequence[Variant], layout: TokenLayout, read: "ReadSite") -> Terms:
-    entries = [
-        (
-            number,
-            *read(mutation.index),
-            layout.ids[mutation.mutant],
-            layout.residue_ids[ord(mutation.wild_type)],
+    plan = plans.get(name)
+    if fill is None:
+        return plan()
+    if not hasattr(plan, "fill"):
+        raise ConfigError(
+            f"--fill {fill} goes with masked_marginal, not with {name}", hint="leave --fill out"
         )
-        for number, variant in enumerate(variants)
-        for mutation in variant.mutations
-    ]
-    variant, row, masked_context, mutant, wild_type = np.array(entries, dtype=np.int64).reshape(-1, 5).T
-    return Terms(variant, row, mutant, wild_type, masked_context, len(variants))
+    return plan(fill=fill)
 
 
-class ReadSite(Protocol):
-    """Gives the result row of a site, and which masked context it reads."""
+def check_indels(plan: Plan, variants: Sequence[Variant]) -> None:
+    """Refuse insertions and deletions where a plan cannot score them.
 
-    def __call__(self, index: int, /) -> tuple[int, int]:
-        """Give the row for a 0-based residue index, and the context, -1 where nothing in it is masked."""
-        ...
+    Parameters
+    ----------
+    plan
+        Of `make_plan`.
+    variants
+        To score.
+
+    Raises
+    ------
+    DataError
+        With the plans that can.
+    """
+    indels = sum(variant.is_indel for variant in variants)
+    if indels and not plan.accepts_indels:
+        raise DataError(
+            f"{indels:,} of {len(variants):,} variants have insertions or deletions, and "
+            f"{type(plan).__name__} compares letters at the same site",
+            hint="pass --plan pseudo_log_likelihood or one_fell_swoop",
+        )
 
 
 def every_residue_masked(contexts: ContextList, base: int) -> np.ndarray:

@@ -7,8 +7,9 @@ import numpy as np
 
 from protlm.errors import DataError
 from protlm.models.language_model import MaskedModel
+from protlm.scoring.chunks import cut
 from protlm.scoring.engine import DEFAULT_TOKEN_BUDGET, ContextList, run_contexts
-from protlm.scoring.plans import Plan, Terms
+from protlm.scoring.plans import Plan, Terms, check_indels
 from protlm.types.record import Record
 from protlm.types.variant import Variant
 
@@ -20,8 +21,10 @@ class VariantScores:
     model: str
     scores: np.ndarray
     """Natural-log odds against the wild type, float64 ``[n]``; higher = fitter."""
+    own_masked_contexts: np.ndarray
+    """How many masked contexts of its own each score rests on, int64 ``[n]``."""
     num_contexts: int
-    """Distinct contexts run, masked or not."""
+    """Contexts run, masked or not; those that variants share count once in a chunk."""
     num_masked_contexts: int
 
 
@@ -48,12 +51,17 @@ def plan_contexts(
     DataError
         If the wild type is longer than the model allows.
     """
+    check_indels(plan, variants)
     limit = model.layout.max_tokens
-    needed = model.layout.num_positions(len(wild_type), len(wild_type.chains))
+    longest = max(
+        [0, *(len(each.residues) - len(wild_type.chains[chain]) for each in variants if each.is_indel)]
+    )
+    needed = model.layout.num_positions(len(wild_type) + longest, len(wild_type.chains))
     if limit is not None and needed > limit:
+        and_longer = f", its longest variant {longest} more," if longest else ""
         raise DataError(
-            f"the wild type '{wild_type.id}' has {len(wild_type)} residues and needs {needed} tokens, but "
-            f"model '{model.name}' takes at most {limit}",
+            f"the wild type '{wild_type.id}' has {len(wild_type)} residues{and_longer} and needs {needed} "
+            f"tokens, but model '{model.name}' takes at most {limit}",
             hint="score a shorter domain, or use a model without a limit, such as esm2-650m",
         )
     contexts = ContextList([wild_type])
@@ -89,6 +97,48 @@ def score_variants(
     on_batch
         Called with the number of contexts finished.
     """
+    scores = np.zeros(len(variants))
+    masked = np.zeros(len(variants), dtype=np.int64)
+    num_contexts = num_masked = 0
+    for rows in cut(plan, variants, len(wild_type)):
+        part = score_chunk(
+            model,
+            plan,
+            wild_type,
+            [variants[row] for row in rows],
+            chain=chain,
+            max_tokens=max_tokens,
+            on_batch=on_batch,
+        )
+        scores[rows], masked[rows] = part.scores, part.own_masked_contexts
+        num_contexts += part.num_contexts
+        num_masked += part.num_masked_contexts
+    return VariantScores(model.name, scores, masked, num_contexts, num_masked)
+
+
+def score_chunk(
+    model: MaskedModel,
+    plan: Plan,
+    wild_type: Record,
+    variants: Sequence[Variant],
+    *,
+    chain: int = 0,
+    max_tokens: int = DEFAULT_TOKEN_BUDGET,
+    on_batch: Callable[[int], None] | None = None,
+) -> VariantScores:
+    """Score variants that are planned together; see `score_variants`.
+
+    Parameters
+    ----------
+    model, plan, wild_type, variants, chain, max_tokens, on_batch
+        As there.
+    """
     contexts, terms = plan_contexts(model, plan, wild_type, variants, chain=chain)
     reads = run_contexts(model, contexts, max_tokens=max_tokens, on_batch=on_batch)
-    return VariantScores(model.name, terms.scores(reads), contexts.num_contexts, contexts.num_masked_contexts)
+    return VariantScores(
+        model.name,
+        terms.scores(reads),
+        terms.num_masked_contexts,
+        contexts.num_contexts,
+        contexts.num_masked_contexts,
+    )

@@ -30,12 +30,28 @@ class Mutation:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A set of substitutions at different sites; none is the wild type itself."""
+    """A set of substitutions at different sites, none of them being the wild type itself; or a sequence.
+
+    Where the length changes, `residues` is the whole chain and `mutations` is empty.
+    """
 
     mutations: tuple[Mutation, ...]
+    residues: str = ""
+
+    @property
+    def is_indel(self) -> bool:
+        """Whether it has another length than the wild type."""
+        return bool(self.residues)
+
+    @property
+    def is_wild_type(self) -> bool:
+        """Whether nothing is changed."""
+        return not self.mutations and not self.residues
 
     def label(self, *, offset: int = 0) -> str:
         """Print the variant in the form that `parse_variant` reads; ``WT`` for the wild type.
+
+        One of another length is printed as its sequence.
 
         Parameters
         ----------
@@ -48,7 +64,7 @@ class Variant:
         'M1L:T3S'
         """
         parts = [f"{each.wild_type}{each.index + 1 + offset}{each.mutant}" for each in self.mutations]
-        return ":".join(parts) or "WT"
+        return self.residues or ":".join(parts) or "WT"
 
     def apply(self, wild_type: str) -> str:
         """Write the variant's sequence.
@@ -63,6 +79,8 @@ class Variant:
         >>> parse_variant("M1L:T3S", "MKT").apply("MKT")
         'LKS'
         """
+        if self.residues:
+            return self.residues
         residues = list(wild_type)
         for mutation in self.mutations:
             residues[mutation.index] = mutation.mutant
@@ -172,6 +190,46 @@ def _offset_hint(text: str, wild_type: str, offset: int) -> str:
     if 1 <= len(fits) <= 3:
         return "with --offset " + " or ".join(map(str, fits)) + " the letters of this variant agree"
     return _OTHER_WILD_TYPE
+
+
+def variant_of_sequence(residues: str, wild_type: str) -> Variant:
+    """Compare a whole sequence with the wild type, letter by letter where both are equally long.
+
+    Parameters
+    ----------
+    residues
+        The variant, upper case, without gaps.
+    wild_type
+        The reference sequence.
+
+    Raises
+    ------
+    DataError
+        If a changed letter is none of the twenty, on either side, or there is no letter.
+
+    Examples
+    --------
+    >>> variant_of_sequence("LKS", "MKT").label()
+    'M1L:T3S'
+    >>> variant_of_sequence("MKKT", "MKT").is_indel
+    True
+    """
+    if not residues:
+        raise DataError("a variant has no residues", hint=f"leave the record out; {_DROP}")
+    if len(residues) != len(wild_type):
+        return Variant((), residues)
+    mutations = [
+        Mutation(index, wild, mutant)
+        for index, (wild, mutant) in enumerate(zip(wild_type, residues, strict=True))
+        if wild != mutant
+    ]
+    for each in mutations:
+        if each.wild_type not in STANDARD or each.mutant not in STANDARD:
+            raise DataError(
+                f"a variant changes position {each.index + 1} from {each.wild_type} to {each.mutant}",
+                hint=f"substitution scores are defined for the twenty amino acids; {_DROP}",
+            )
+    return Variant(tuple(mutations))
 
 
 def fitting_offsets(texts: Iterable[str], wild_type: str) -> list[int]:

@@ -15,14 +15,17 @@ Couplings: where the third residue shows D, G at the first site gains 0.25; wher
 10. Where the first residue shows A, Y at the last site gains 0.5; where it is masked, Y loses 20.
 """
 
+import math
+
 import numpy as np
 import pytest
 
 from fixtures.builders import as_record
 from fixtures.table_model import Coupling
-from protlm.scoring.plans import Terms, plans
+from protlm.scoring.plans import Terms, make_plan, plans
+from protlm.scoring.pseudo_likelihood import masked_from_visible
 from protlm.scoring.variants import score_variants
-from protlm.types.variant import all_single_substitutions, parse_variant
+from protlm.types.variant import all_single_substitutions, parse_variant, variant_of_sequence
 
 WILD_TYPE = "ACDEF"
 MASKED = {
@@ -48,10 +51,16 @@ def model(table_model):
     return table_model(masked=MASKED, visible=VISIBLE, couplings=COUPLINGS)
 
 
-def score(model, plan, *texts, wild_type=WILD_TYPE, chain=0):
+def score(model, plan, *texts, wild_type=WILD_TYPE, chain=0, fill=None):
     record = as_record(wild_type)
     variants = [parse_variant(text, record.chains[chain].residues) for text in texts]
-    return score_variants(model, plans.get(plan)(), record, variants, chain=chain)
+    return score_variants(model, make_plan(plan, fill=fill), record, variants, chain=chain)
+
+
+def logprob(letter, **logits):
+    """Natural-log probability of a letter where all others of the 33 tokens have logit 0."""
+    total = sum(math.exp(value) for value in logits.values()) + 33 - len(logits)
+    return logits.get(letter, 0.0) - math.log(total)
 
 
 def test_masked_marginal_of_a_single_at_the_first_residue(model):
@@ -100,6 +109,80 @@ def test_a_gain_is_positive(model):
     """A1W while masked: 9.0 − 1.0 = 8; while visible: 9.0 − 5.0 = 4."""
     assert score(model, "masked_marginal", "A1W").scores == pytest.approx([8.0], abs=1e-5)
     assert score(model, "wildtype_marginal", "A1W").scores == pytest.approx([4.0], abs=1e-5)
+
+
+def test_joint_masks_all_sites_of_a_double_at_once(model):
+    """A1G: 0.5 − 1.0 (D is there) + 0.25 = −0.25. F5Y with A masked: 2.0 − 20 − 3.0 = −21."""
+    result = score(model, "masked_marginal", "A1G:F5Y", fill="joint")
+    assert result.scores == pytest.approx([-21.25], abs=1e-5)
+    assert model.contexts == ["<cls><mask>CDE<mask><eos>"]
+
+
+def test_joint_shares_one_context_among_all_variants_of_the_same_sites(model):
+    score(model, "masked_marginal", "A1G:F5Y", "A1W:F5Y", "F5W:A1G", fill="joint")
+    assert model.contexts == ["<cls><mask>CDE<mask><eos>"]
+
+
+def test_fill_mutant_shows_the_mutant_at_the_other_site(model):
+    """A1G beside E: 0.5 − 1.0 = −0.5, the gain of 0.25 gone. D3E beside G: 1.5 − 2.0 = −0.5."""
+    result = score(model, "masked_marginal", "A1G:D3E", fill="mutant")
+    assert result.scores == pytest.approx([-1.0], abs=1e-5)
+    assert sorted(model.contexts) == ["<cls><mask>CEEF<eos>", "<cls>GC<mask>EF<eos>"]
+
+
+@pytest.mark.parametrize("fill", ["wildtype", "joint", "mutant"])
+def test_fill_does_not_matter_to_singles(model, fill):
+    scores = score(model, "masked_marginal", "A1G", "D3E", "F5Y", fill=fill).scores
+    assert scores == pytest.approx([-0.25, -0.5, -0.5], abs=1e-5)
+
+
+def test_mutant_marginal_reads_both_letters_in_the_variant(model):
+    """A1G:D3E in GCEEF, visible: G 1.0 (D is gone) − A 5.0 = −4; E 3.0 − D 6.0 = −3."""
+    result = score(model, "mutant_marginal", "A1G:D3E", "F5Y")
+    assert result.scores == pytest.approx([-7.0, 4.0 + 0.5 - 7.0], abs=1e-5)
+    assert sorted(model.contexts) == ["<cls>ACDEY<eos>", "<cls>GCEEF<eos>"]
+
+
+def test_pseudo_log_likelihood_sums_every_residue_masked(model):
+    """A1G changes what stands at the first site, and Y's gain at the last, where F is read."""
+    changed = logprob("G", A=1.0, G=0.75, W=9.0) + logprob("F", F=3.0, Y=2.0)
+    reference = logprob("A", A=1.0, G=0.75, W=9.0) + logprob("F", F=3.0, Y=2.5)
+    result = score(model, "pseudo_log_likelihood", "A1G")
+    assert result.scores == pytest.approx([changed - reference], abs=1e-5)
+    assert result.num_masked_contexts == 9  # 5 each; with the first residue masked the two are one
+
+
+def test_pseudo_log_likelihood_of_a_deletion(table_model):
+    """MKT against MT: a table that favours K by 2 nats at the second site only."""
+    model = table_model(masked={(0, 1): {"K": 2.0}})
+    record = as_record("MKT")
+    plan = make_plan("pseudo_log_likelihood")
+    found = score_variants(model, plan, record, [variant_of_sequence("MT", "MKT")]).scores
+    flat = -math.log(33)
+    assert found == pytest.approx(
+        [flat + logprob("T", K=2.0) - (flat + logprob("K", K=2.0) + flat)], abs=1e-5
+    )
+
+
+def test_one_fell_swoop_recovers_masked_probabilities_of_a_model_at_its_optimum(table_model):
+    """Masked p(A) = 0.6; shown A, the same model says 0.6 (0.1 + 0.005) / (0.06 + 0.005) = 0.969."""
+    masked = 0.6
+    visible = masked * 0.105 / (0.1 * masked + 0.005)
+    assert np.exp(masked_from_visible(np.log([visible]))) == pytest.approx([masked])
+    model = table_model(visible={(0, 0): {"A": math.log(32 * visible / (1 - visible))}})
+    result = score(model, "one_fell_swoop", "A1G")
+    shown = math.log((1 - visible) / 32)
+    expected = masked_from_visible(np.array([shown]))[0] - math.log(masked)
+    assert result.scores == pytest.approx([expected], abs=1e-5)
+    assert sorted(model.contexts) == ["<cls>ACDEF<eos>", "<cls>GCDEF<eos>"]
+
+
+def test_legacy_pseudo_perplexity_reads_the_letter_after_the_masked_residue(model):
+    """ACDEF: masks A, C, D and reads the letters C, D, E there."""
+    expected = logprob("C", A=1.0, G=0.75, W=9.0) + logprob("D") + logprob("E", D=2.0, E=1.5)
+    result = score(model, "pppl_legacy", "WT")
+    assert result.scores == pytest.approx([expected], abs=1e-5)
+    assert model.masked_sites == [{(0, 0)}, {(0, 1)}, {(0, 2)}]
 
 
 @pytest.mark.parametrize("plan", ["masked_marginal", "wildtype_marginal"])
@@ -189,6 +272,6 @@ def test_scores_are_differences_of_natural_log_probabilities(table_model):
 
 def test_a_context_that_two_terms_of_a_variant_share_counts_once():
     variant, context = np.array([0, 0, 1, 1, 3]), np.array([5, 5, 5, 6, -1])
-    nothing = np.zeros(5, dtype=np.int64)
-    terms = Terms(variant, nothing, nothing, nothing, context, num_variants=4)
+    entries = [(v, 0, 0, 1.0, c) for v, c in zip(variant.tolist(), context.tolist(), strict=True)]
+    terms = Terms.build(entries, 4)
     assert terms.num_masked_contexts.tolist() == [1, 2, 0, 0]

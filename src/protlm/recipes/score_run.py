@@ -1,0 +1,193 @@
+"""Run a plan over any number of variants: said beforehand what it costs, resumed where it stopped."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from protlm.errors import ConfigError, Interrupted
+from protlm.models.digest import model_digest
+from protlm.models.language_model import LanguageModel
+from protlm.progress import Progress, duration
+from protlm.recipes.table_parts import TableParts
+from protlm.scoring.chunks import cut
+from protlm.scoring.engine import MASK, ContextList, run_contexts
+from protlm.scoring.plans import Plan, Terms
+from protlm.scoring.variants import VariantScores, plan_contexts
+from protlm.types.record import Record
+from protlm.types.variant import Variant
+
+Say = Callable[[str], None]
+
+ASK_ABOVE = 3600.0
+"""Seconds above which a job must be asked for with ``--yes``."""
+_WORTH_A_PROBE = 200
+"""Batches above which the time is estimated before the start."""
+
+
+def run_plan(
+    model: LanguageModel,
+    plan: Plan,
+    name: str,
+    wild_type: Record,
+    variants: Sequence[Variant],
+    *,
+    chain: int = 0,
+    max_tokens: int | None = None,
+    folder: Path | None = None,
+    is_agreed: bool = True,
+    say: Say,
+) -> VariantScores:
+    """Score variants under one model, chunk by chunk.
+
+    Parameters
+    ----------
+    model, plan, wild_type, variants, chain
+        As for `protlm.scoring.variants.score_variants`.
+    name
+        Of the plan, for messages.
+    max_tokens
+        Token budget of a batch; by the device if `None`.
+    folder
+        Where finished chunks are kept until all are done; nowhere if `None`.
+    is_agreed
+        Whether it may take longer than `ASK_ABOVE`.
+    say
+        Tells the user how many contexts there are and how long they took.
+
+    Raises
+    ------
+    ConfigError
+        If it would take longer than `ASK_ABOVE` and that is not agreed to.
+    Interrupted
+        On Ctrl-C, where finished chunks are kept.
+    """
+    job = _Job(model, plan, wild_type, chain, max_tokens or model.token_budget)
+    rows = cut(plan, variants, len(wild_type))
+    chunks = [[variants[row] for row in own] for own in rows]
+    kept = _kept(folder, job, name, variants) if len(chunks) > 1 else None
+    sizes = [job.size(chunk) for chunk in chunks]
+    total, masked = (sum(size[place] for size in sizes) for place in (0, 1))
+    say(
+        f"{model.name}: {name}, {masked:,} masked contexts ({total:,} in all) "
+        f"for {len(variants):,} variants; {getattr(model, 'path', '')}"
+    )
+    todo = [size for number, (size, _) in enumerate(sizes) if kept is None or not kept.has(number)]
+    if len(todo) < len(sizes):
+        say(f"{model.name}: resuming after {len(sizes) - len(todo):,} of {len(sizes):,} finished chunks")
+    _ask(job, sum(todo), is_agreed=is_agreed, say=say)
+    begin = time.perf_counter()
+    with Progress(model.name, sum(todo), unit="context") as progress:
+        found = pl.concat(_run_chunks(job, chunks, kept, progress)) if chunks else _NOTHING
+    say(f"{model.name}: took {duration(time.perf_counter() - begin)}")
+    back = np.argsort(np.concatenate(rows)) if rows else np.zeros(0, dtype=np.int64)
+    return VariantScores(
+        model.name, found["score"].to_numpy()[back], found["own"].to_numpy()[back], total, masked
+    )
+
+
+_NOTHING = pl.DataFrame(schema={"score": pl.Float64, "own": pl.Int64})
+
+
+@dataclass
+class _Job:
+    """A plan under one model; the chunk that was planned last is not planned again."""
+
+    model: LanguageModel
+    plan: Plan
+    wild_type: Record
+    chain: int
+    max_tokens: int
+    _last: tuple[Sequence[Variant], ContextList, Terms] | None = None
+
+    def contexts(self, chunk: Sequence[Variant]) -> tuple[ContextList, Terms]:
+        """Plan a chunk."""
+        if self._last is None or self._last[0] is not chunk:
+            self._last = chunk, *plan_contexts(self.model, self.plan, self.wild_type, chunk, chain=self.chain)
+        return self._last[1:]
+
+    def size(self, chunk: Sequence[Variant]) -> tuple[int, int]:
+        """Count the contexts of a chunk, and those that are masked."""
+        contexts, _ = self.contexts(chunk)
+        return contexts.num_contexts, contexts.num_masked_contexts
+
+    def run(self, chunk: Sequence[Variant], progress: Progress) -> pl.DataFrame:
+        """Score a chunk."""
+        contexts, terms = self.contexts(chunk)
+        reads = run_contexts(
+            self.model,
+            contexts,
+            max_tokens=self.max_tokens,
+            on_batch=lambda done: progress.advance(units=done),
+        )
+        return pl.DataFrame({"score": terms.scores(reads), "own": terms.num_masked_contexts})
+
+
+def _kept(folder: Path | None, job: _Job, name: str, variants: Sequence[Variant]) -> TableParts | None:
+    """Give the place of finished chunks, named after all that they depend on."""
+    return None if folder is None else TableParts(folder / _digest(job, name, variants))
+
+
+def _run_chunks(
+    job: _Job, chunks: Sequence[Sequence[Variant]], kept: TableParts | None, progress: Progress
+) -> Iterator[pl.DataFrame]:
+    for number, chunk in enumerate(chunks):
+        if kept is None:
+            yield job.run(chunk, progress)
+            continue
+        if not kept.has(number):
+            try:
+                kept.write(number, job.run(chunk, progress))
+            except KeyboardInterrupt:
+                where = f"finished chunks are in {kept.folder.parent}"
+                raise Interrupted(f"interrupted: {where}; the same command resumes") from None
+        yield kept.read(number)
+
+
+def _ask(job: _Job, num_contexts: int, *, is_agreed: bool, say: Say) -> None:
+    """Say how long it will take; refuse long work that is not agreed to."""
+    tokens = job.model.layout.num_positions(len(job.wild_type), len(job.wild_type.chains))
+    in_a_batch = max(1, job.max_tokens // tokens)
+    if num_contexts / in_a_batch < _WORTH_A_PROBE:
+        return
+    seconds = _seconds_of_a_batch(job, in_a_batch) * num_contexts / in_a_batch
+    say(f"{job.model.name}: about {duration(seconds)} at the speed of a first batch")
+    if seconds > ASK_ABOVE and not is_agreed:
+        raise ConfigError(
+            f"{num_contexts:,} contexts of about {tokens:,} tokens would take {duration(seconds)} on "
+            f"{job.model.device}",
+            hint="pass --yes to start; wildtype_marginal needs one context, one_fell_swoop one per variant",
+        )
+
+
+def _seconds_of_a_batch(job: _Job, num_contexts: int) -> float:
+    """Time the second of two batches; the first one also warms up."""
+    contexts = ContextList([job.wild_type])
+    for index in range(min(num_contexts, len(job.wild_type.chains[0]))):
+        contexts.read(contexts.context(0, [(0, index, MASK)]), 0, index)
+    seconds = 0.0
+    for _ in range(2):
+        begin = time.perf_counter()
+        run_contexts(job.model, contexts, max_tokens=job.max_tokens)
+        seconds = time.perf_counter() - begin
+    return seconds * num_contexts / contexts.num_contexts
+
+
+def _digest(job: _Job, name: str, variants: Sequence[Variant]) -> str:
+    """Name all that chunks of scores depend on."""
+    facts = {
+        "weights": model_digest(job.model),
+        "precision": str(next(job.model.module.parameters()).dtype),
+        "plan": name,
+        "wild_type": [(chain.residues, int(chain.role)) for chain in job.wild_type.chains],
+        "chain": job.chain,
+    }
+    digest = hashlib.blake2b(json.dumps(facts).encode(), digest_size=12)
+    for variant in variants:
+        digest.update(f"{variant.label()};".encode())
+    return digest.hexdigest()
