@@ -328,9 +328,9 @@ def top_recall(scores: npt.ArrayLike, target: npt.ArrayLike, fraction: float = 0
     Best by target: at or above the (1 - `fraction`) quantile, linearly interpolated, ties included.
     Best by score: as many rows as that quantile leaves without ties, k = n - ceil((1 - `fraction`)(n - 1)).
 
-    DISCREPANCY: score ties across the cut share the places left, the expectation over random tie
-    breaks, where ProteinGym's code takes all of them, so that constant scores would reach 1. Here they
-    give k / n. Without such ties the two agree.
+    DISCREPANCY: ProteinGym's code takes the rows strictly above the quantile, by score and by target alike;
+    `protlm.evaluation.variants.strict_top_recall` is that. Score ties across the cut share the places
+    left here, the expectation over random tie breaks, so that constant scores give k / n.
 
     Parameters
     ----------
