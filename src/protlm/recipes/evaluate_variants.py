@@ -1,0 +1,261 @@
+"""evaluate variants: a folder of deep mutational scans to a ProteinGym-style table."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import polars as pl
+import yaml
+
+from protlm.data.alignment import Alignment, read_alignment
+from protlm.data.readers.assay_reference import AssayFacts, find_assays, read_reference
+from protlm.data.readers.assays import Assay, read_assay
+from protlm.errors import ConfigError, DataError, did_you_mean
+from protlm.evaluation.variant_averages import average_assays, bootstrap_averages, missing_cells
+from protlm.evaluation.variants import ALL, COVERED, METRICS, assay_rows
+from protlm.models.language_model import Precision
+from protlm.recipes.evaluated import Say, load_models
+from protlm.recipes.score_run import run_plan
+from protlm.recipes.table_parts import discard
+from protlm.runs import Run
+from protlm.scoring.plans import make_plan
+from protlm.scoring.site_independent import BLOSUM62, SiteIndependent
+from protlm.types.alphabet import STANDARD
+from protlm.types.record import Chain, Record
+
+BLOSUM, SITES = "blosum62", "site_independent"
+BASELINES = (BLOSUM, SITES)
+Baseline = Callable[[Assay], np.ndarray]
+
+
+def evaluate_variants(
+    models: Sequence[str],
+    folder: Path | str,
+    out: Path | str,
+    *,
+    reference: Path | str | None = None,
+    assays: Sequence[str] = (),
+    alignments: Mapping[str, Path] | None = None,
+    plan: str = "masked_marginal",
+    fill: str | None = None,
+    sample: int | None = None,
+    seed: int = 0,
+    invalid: Literal["error", "drop"] = "error",
+    device: str = "auto",
+    precision: Precision = "float32",
+    max_tokens: int | None = None,
+    is_agreed: bool = False,
+    force: bool = False,
+    say: Say = print,
+) -> Run:
+    """Score every assay of a folder and average as ProteinGym does, beside baselines.
+
+    Baselines: the sum of BLOSUM62 scores of the substitutions, for every assay; the site-independent model
+    of an alignment, where one is given.
+
+    Parameters
+    ----------
+    models
+        Runs, folders or names.
+    folder
+        Assays, and the reference table unless `reference` is given.
+    out
+        The Run folder. Tables ``assays`` (metrics by assay, model, subset and mutation depth), ``averages``,
+        ``intervals`` and ``missing``; scores by assay in ``scores``.
+    reference
+        ProteinGym's table of assays, or one with the same facts.
+    assays
+        Only these, by id; all by default.
+    alignments
+        A file by assay id.
+    plan, fill
+        As for `protlm.recipes.score.score_file`.
+    sample
+        At most this many variants of an assay, drawn in proportion to their numbers of mutations.
+    seed
+        Of the sample.
+    invalid
+        Variants that do not fit: stop, or leave out and count.
+    device, precision, max_tokens
+        Of the models.
+    is_agreed
+        Whether an assay may take over an hour.
+    force
+        Start over in a finished Run.
+    say
+        Tells the user what happens.
+
+    Raises
+    ------
+    DataError
+        If the folder or an assay is wrong.
+    """
+    scorer = make_plan(plan, fill=fill)
+    found, _ = find_assays(folder, None if reference is None else read_reference(reference))
+    for name, reason in found.left_out.items():
+        say(f"left out: {name} ({reason})")
+    if found.absent:
+        say(f"{len(found.absent):,} assays of the reference have no file here (first: {found.absent[0]})")
+    wanted = _wanted(found.assays, assays)
+    alignments = alignments or {}
+    if unknown := sorted(set(alignments) - {_name(path, facts) for path, facts in wanted}):
+        raise ConfigError(
+            f"--alignment {unknown[0]}: there is no such assay",
+            hint=did_you_mean(unknown[0], [_name(path, facts) for path, facts in wanted]),
+        )
+    loaded = load_models(models, device, precision)
+    run = Run.create(out, verb="evaluate", force=force)
+    settings = {
+        "kind": "variants",
+        "models": list(models),
+        "folder": str(folder),
+        "plan": plan,
+        "fill": fill,
+        "sample": sample,
+        "seed": seed,
+        "precision": precision,
+        "alignments": {name: str(path) for name, path in alignments.items()},
+    }
+    run.write_config(yaml.safe_dump(settings, sort_keys=False))
+    title = plan if fill is None else f"{plan} with fill {fill}"
+    rows = []
+    for number, (path, facts) in enumerate(wanted, start=1):
+        assay = read_assay(path, facts, invalid=invalid)
+        assay = assay if sample is None else thin(assay, sample, seed=seed)
+        say(f"assay {number} of {len(wanted)}: {assay.facts.id}, {len(assay.variants):,} variants")
+        for line in assay.report.lines():
+            say(f"  {line}")
+        scores: dict[str, np.ndarray] = {}
+        for model in loaded:
+            scores[model.name] = run_plan(
+                model,
+                scorer,
+                title,
+                Record(assay.facts.id, (Chain(assay.facts.wild_type),)),
+                assay.variants,
+                max_tokens=max_tokens,
+                folder=run.checkpoints_path / assay.facts.id,
+                is_agreed=is_agreed,
+                say=say,
+            ).scores
+        alignment = _alignment(alignments.get(assay.facts.id), assay, say)
+        scores |= baseline_scores(assay, alignment)
+        _write_scores(run, assay, scores)
+        rows.append(_judge(assay, scores, alignment))
+    table = pl.concat(rows)
+    _write_tables(run, table)
+    if run.checkpoints_path.exists():
+        discard(run.checkpoints_path)
+    run.write_json("data_manifest.json", {"assays": len(wanted), "left_out": found.left_out})
+    run.note(device=str(loaded[0].device) if loaded else "", computation=loaded[0].path if loaded else "")
+    run.finish()
+    return run
+
+
+def thin(assay: Assay, size: int, *, seed: int = 0) -> Assay:
+    """Draw variants without replacement, each number of mutations in proportion to its share.
+
+    Parameters
+    ----------
+    assay
+        Any.
+    size
+        At most this many.
+    seed
+        Of the draw.
+    """
+    if len(assay.variants) <= size:
+        return assay
+    shuffled = np.random.default_rng(seed).permutation(len(assay.variants))
+    in_order = shuffled[np.argsort(assay.depths[shuffled], kind="stable")]
+    places = np.floor((np.arange(size) + 0.5) * len(in_order) / size).astype(int)
+    kept = np.sort(in_order[places])
+    return Assay(
+        assay.facts,
+        [assay.mutants[row] for row in kept],
+        [assay.variants[row] for row in kept],
+        assay.values[kept],
+        assay.is_fit[kept],
+        assay.fit_by,
+        assay.report,
+    )
+
+
+def baseline_scores(assay: Assay, alignment: Alignment | None = None) -> dict[str, np.ndarray]:
+    """Score the variants without a language model.
+
+    Parameters
+    ----------
+    assay
+        What to score.
+    alignment
+        Of its family, for the site-independent model.
+    """
+    letters = {letter: place for place, letter in enumerate(STANDARD)}
+    change = BLOSUM62 - np.diag(BLOSUM62)[:, None]
+    sums = [
+        sum(float(change[letters[each.wild_type], letters[each.mutant]]) for each in variant.mutations)
+        for variant in assay.variants
+    ]
+    scores = {BLOSUM: np.array(sums)}
+    if alignment is not None:
+        scores[SITES] = SiteIndependent.fit(alignment).scores(assay.variants)
+    return scores
+
+
+def _wanted(
+    found: Sequence[tuple[Path, AssayFacts | None]], names: Sequence[str]
+) -> list[tuple[Path, AssayFacts | None]]:
+    known = [_name(path, facts) for path, facts in found]
+    for name in names:
+        if name not in known:
+            raise DataError(f"there is no assay '{name}'", hint=did_you_mean(name, known))
+    return [each for each, name in zip(found, known, strict=True) if not names or name in names]
+
+
+def _name(path: Path, facts: AssayFacts | None) -> str:
+    return path.name.split(".")[0] if facts is None else facts.id
+
+
+def _alignment(path: Path | None, assay: Assay, say: Say) -> Alignment | None:
+    if path is None:
+        return None
+    alignment = read_alignment(path, wild_type=assay.facts.wild_type)
+    for line in alignment.notes:
+        say(f"  {path.name}: {line}")
+    return alignment
+
+
+def _judge(assay: Assay, scores: Mapping[str, np.ndarray], alignment: Alignment | None) -> pl.DataFrame:
+    """Judge what scores every variant on all, and everything on what the alignment covers."""
+    covered = None if alignment is None else np.isfinite(scores[SITES])
+    return assay_rows(assay, scores, covered=covered, missing="skip")
+
+
+def _write_scores(run: Run, assay: Assay, scores: Mapping[str, np.ndarray]) -> None:
+    columns = {"mutant": assay.mutants, "value": assay.values, "is_fit": assay.is_fit, **scores}
+    folder = run.path / "scores"
+    folder.mkdir(exist_ok=True)
+    pl.DataFrame(columns).with_columns(pl.col(pl.Float64).fill_nan(None)).write_parquet(
+        folder / f"{assay.facts.id}.parquet"
+    )
+
+
+def _write_tables(run: Run, table: pl.DataFrame) -> None:
+    intervals = [
+        bootstrap_averages(table, metric, subset=subset).select(
+            pl.lit(subset).alias("subset"), pl.lit(metric).alias("metric"), pl.all()
+        )
+        for subset in (ALL, COVERED)
+        if subset in table["subset"]
+        for metric in METRICS
+    ]
+    tables = {
+        "assays": table,
+        "averages": average_assays(table),
+        "intervals": pl.concat(intervals),
+        "missing": missing_cells(table),
+    }
+    for name, frame in tables.items():
+        frame.write_parquet(run.table_path(name))
