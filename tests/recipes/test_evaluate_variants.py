@@ -155,3 +155,20 @@ def test_the_command_prints_averages_and_who_is_below_a_baseline(folder, model, 
     )
     values = dict(averages.select("model", "average").iter_rows())
     assert ("BELOW a baseline: tiny" in answer.stdout) == (values["tiny"] < values["blosum62"])
+
+
+def test_one_protein_has_an_average_without_an_interval(folder, model, tmp_path):
+    command = [
+        "evaluate",
+        "variants",
+        str(folder),
+        "--model",
+        model,
+        "--assay",
+        "a",
+        "--out",
+        tmp_path / "run",
+    ]
+    answer = CliRunner().invoke(app, list(map(str, command)))
+    assert answer.exit_code == 0, answer.output
+    assert "averages over 1 assays" in answer.stdout

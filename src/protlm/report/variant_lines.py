@@ -54,6 +54,8 @@ def _averages(part: pl.DataFrame, baselines: Collection[str]) -> list[str]:
 def _with_interval(row: Mapping[str, Any] | None) -> str:
     if row is None or row["average"] is None:
         return "–"
+    if row["low"] is None or row["low"] != row["low"]:  # one protein has no spread over proteins
+        return f"{row['average']:.3f}"
     return f"{row['average']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
 
 
