@@ -32,7 +32,7 @@ class ContextList:
     log-probabilities at one residue of one context.
     """
 
-    bases: list[Record]
+    bases: Sequence[Record]
     _contexts: dict[tuple, int] = field(default_factory=dict)
     _reads: dict[tuple[int, int, int], int] = field(default_factory=dict)
     _numbers: dict[tuple[str, ...], int] = field(default_factory=dict)
@@ -48,7 +48,7 @@ class ContextList:
         key = tuple(chain.residues for chain in record.chains)
         if key not in self._numbers:
             self._numbers[key] = len(self.bases)
-            self.bases.append(record)
+            self.bases = [*self.bases, record]
         return self._numbers[key]
 
     def context(self, base: int, changes: Sequence[tuple[int, int, str | int]] = ()) -> int:
