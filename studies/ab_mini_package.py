@@ -5,17 +5,24 @@ python studies/ab_mini_package.py RUN EVALUATION_RUN src/protlm/models/box/protl
 
 import shutil
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from protlm.data.corpus import Corpus
+from protlm.data.groups import cdr3_of
+from protlm.evaluation.regions import region_cells, summarise
 from protlm.models.language_model import LanguageModel
 from protlm.models.loading import load_model
 from protlm.runs import Run
 from protlm.training.sources import token_lengths
+from protlm.types.record import Role
 from protlm.types.regions import REGIONS
 
+SAME_CLONE = 0.8
+"""Identity of CDR3s above which chains may be of one clone."""
 BASELINES = {"position_mode": "(a) position", "germline": "(b) germline", "genes": "(c) genes"}
 
 
@@ -42,12 +49,13 @@ light CDR3) was held out.
 ## Recipe
 `configs/pretrain/protlm-ab-mini.yaml` with max_steps {max_steps}, learning_rate {learning_rate}, warmup_steps
 {warmup_steps}; seed {seed}; {tokens:.1f} M tokens, {passes:.1f} passes over the training records, in
-{precision} on two CPU cores. Best evaluation loss {loss:.3f} nats.
+{precision} on CPU. Best evaluation loss {loss:.3f} nats.
 
 ## Figures
 Held-out records, every residue masked once; means over residues with 95 % intervals that resample groups.
 (a) residue frequency at the IMGT position; (b) the nearest germline residue mixed with (a); (c) residue
-frequency given the true V or J gene; all fitted on the training chains.
+frequency given the true V or J gene, or (a) where the source names none; all fitted on the training
+chains.
 {tables}
 
 Licence of the weights: MIT, with attribution of the sources above, as CC BY asks.
@@ -76,9 +84,14 @@ def card(run: Run, evaluation: Run, model: LanguageModel) -> str:
     summary = pl.read_parquet(evaluation.table_path("regions_summary")).filter(pl.col("residues") == "all")
     num_tokens = training["max_steps"] * training["step_tokens"]
     tables = [line for chain in ("heavy", "light") for line in table(summary, run.name, chain)]
+    short = shortcomings(summary, run.name) or [FINE]
+    for title, part in subsets(evaluation, corpus, Corpus(config["data"]["eval"])).items():
+        own = table(part, run.name, "heavy")
+        tables += ["", f"{title}: {own[1].split(': ')[1]}", *own[2:]]
+        short += [f"- {title}: {line[2:]}" for line in shortcomings(part, run.name)]
     return CARD.format(
         parameters=model.num_parameters,
-        short="\n".join(shortcomings(summary, run.name) or [FINE]),
+        short="\n".join(short),
         records=len(corpus),
         sources="\n".join(sources(corpus)),
         max_steps=training["max_steps"],
@@ -143,6 +156,53 @@ def table(summary: pl.DataFrame, model: str, chain: str) -> list[str]:
             cells = [_cell(rows[name, region], metric) for name in names]
             lines.append(f"| {region} | {rows[model, region]['n_residues']:,} | " + " | ".join(cells) + " |")
     return lines
+
+
+def subsets(evaluation: Run, training: Corpus, held_out: Corpus) -> dict[str, pl.DataFrame]:
+    """Judge heavy chains again: those with a V call, and those whose CDR3 is new."""
+    cells = region_cells(pl.scan_parquet(evaluation.table_path("regions")))
+    cells = cells.with_columns(pl.col("model", "chain").cast(pl.String)).filter(pl.col("chain") == "heavy")
+    known = _by_length(cdr3 for _, cdr3 in heavy_cdr3s(training))
+    apart = {name for name, cdr3 in heavy_cdr3s(held_out) if _nearest(cdr3, known) < SAME_CLONE}
+    chosen = {
+        "Heavy chains whose source names their V gene, for which (c) is what it says": with_v_call(held_out),
+        f"Heavy chains whose CDR3 is below {SAME_CLONE:.0%} identical to any in training": apart,
+    }
+    return {
+        title: summarise(cells.filter(pl.col("id").is_in(sorted(names)))).filter(pl.col("residues") == "all")
+        for title, names in chosen.items()
+    }
+
+
+def with_v_call(corpus: Corpus) -> set[str]:
+    """Give the ids of records with a heavy chain whose V gene is known."""
+    return {
+        record.id
+        for record in map(corpus.record, range(len(corpus)))
+        if any(chain.role == Role.HEAVY and chain.v_call for chain in record.chains)
+    }
+
+
+def heavy_cdr3s(corpus: Corpus) -> Iterator[tuple[str, str]]:
+    """Give id and CDR3 of each heavy chain."""
+    for row in range(len(corpus)):
+        record = corpus.record(row)
+        for chain in record.chains:
+            if chain.role == Role.HEAVY and (cdr3 := cdr3_of(chain)):
+                yield record.id, cdr3
+
+
+def _by_length(cdr3s: Iterable[str]) -> dict[int, np.ndarray]:
+    lengths: dict[int, set[str]] = {}
+    for cdr3 in cdr3s:
+        lengths.setdefault(len(cdr3), set()).add(cdr3)
+    return {length: np.array([list(each) for each in sorted(found)]) for length, found in lengths.items()}
+
+
+def _nearest(cdr3: str, known: dict[int, np.ndarray]) -> float:
+    if len(cdr3) not in known:
+        return 0.0
+    return float((known[len(cdr3)] == np.array(list(cdr3))).mean(axis=1).max())
 
 
 def _cell(row: dict, metric: str) -> str:
