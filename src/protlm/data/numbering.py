@@ -137,6 +137,7 @@ def number_chains(chains: Sequence[Chain], *, types: str = ANTIBODY_TYPES) -> li
 
     Examples
     --------
+    >>> from protlm.types.regions import Region
     >>> vh = "EVQLVESGGGLVQPGGSLRLSCAASGFNIKDTYIHWVRQAPGKGLEWVARIYPTNGYTRYADSVKGRFTISADTSKNTAY"
     >>> vh += "LQMNSLRAEDTAVYYCSRWGGDGFYAMDYWGQGTLVTVSS"
     >>> chain, failure = number_chains([Chain(vh), Chain("M" * 50)])
