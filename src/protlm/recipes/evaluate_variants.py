@@ -1,6 +1,7 @@
 """evaluate variants: a folder of deep mutational scans to a ProteinGym-style table."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -26,7 +27,6 @@ from protlm.types.record import Chain, Record
 
 BLOSUM, SITES = "blosum62", "site_independent"
 BASELINES = (BLOSUM, SITES)
-Baseline = Callable[[Assay], np.ndarray]
 
 
 def evaluate_variants(
@@ -171,14 +171,12 @@ def thin(assay: Assay, size: int, *, seed: int = 0) -> Assay:
     in_order = shuffled[np.argsort(assay.depths[shuffled], kind="stable")]
     places = np.floor((np.arange(size) + 0.5) * len(in_order) / size).astype(int)
     kept = np.sort(in_order[places])
-    return Assay(
-        assay.facts,
-        [assay.mutants[row] for row in kept],
-        [assay.variants[row] for row in kept],
-        assay.values[kept],
-        assay.is_fit[kept],
-        assay.fit_by,
-        assay.report,
+    return replace(
+        assay,
+        mutants=[assay.mutants[row] for row in kept],
+        variants=[assay.variants[row] for row in kept],
+        values=assay.values[kept],
+        is_fit=assay.is_fit[kept],
     )
 
 

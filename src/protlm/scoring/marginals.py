@@ -13,7 +13,15 @@ Fill = Literal["wildtype", "joint", "mutant"]
 FILLS: tuple[Fill, ...] = ("wildtype", "joint", "mutant")
 
 
-class WildtypeMarginal:
+class _ReadsMutatedSites:
+    accepts_indels = False
+
+    def num_reads(self, variant: Variant, _: int, /) -> int:
+        """Count the sites; see `protlm.scoring.plans.Plan`."""
+        return len(variant.mutations)
+
+
+class WildtypeMarginal(_ReadsMutatedSites):
     r"""One pass over the unmasked wild type.
 
     .. math:: s = \sum_{i \in M} \log p(x_i^{mt} \mid x^{wt}) - \log p(x_i^{wt} \mid x^{wt})
@@ -23,12 +31,7 @@ class WildtypeMarginal:
     Meier et al. 2021, appendix A, doi:10.1101/2021.07.09.450648.
     """
 
-    accepts_indels = False
     shares_contexts = True
-
-    def num_reads(self, variant: Variant, _: int, /) -> int:
-        """Count the sites; see `protlm.scoring.plans.Plan`."""
-        return len(variant.mutations)
 
     def prepare(
         self, contexts: ContextList, base: int, chain: int, variants: Sequence[Variant], layout: TokenLayout
@@ -41,7 +44,7 @@ class WildtypeMarginal:
         return _terms(variants, layout, read)
 
 
-class MaskedMarginal:
+class MaskedMarginal(_ReadsMutatedSites):
     r"""The mutated site masked, in a context that `fill` names.
 
     .. math:: s = \sum_{i \in M} \log p(x_i^{mt} \mid c_{\setminus i}) - \log p(x_i^{wt} \mid c_{\setminus i})
@@ -60,7 +63,6 @@ class MaskedMarginal:
     Meier et al. 2021, equation 1 and appendix A; ProteinGym issues 82 and 99.
     """
 
-    accepts_indels = False
     fill: Fill = "wildtype"
 
     def __init__(self, fill: Fill = "wildtype") -> None:
@@ -72,10 +74,6 @@ class MaskedMarginal:
     def shares_contexts(self) -> bool:
         """Whether no context depends on more than a site."""
         return self.fill == "wildtype"
-
-    def num_reads(self, variant: Variant, _: int, /) -> int:
-        """Count the sites; see `protlm.scoring.plans.Plan`."""
-        return len(variant.mutations)
 
     def prepare(
         self, contexts: ContextList, base: int, chain: int, variants: Sequence[Variant], layout: TokenLayout
@@ -95,7 +93,7 @@ class MaskedMarginal:
         return _terms(variants, layout, read)
 
 
-class MutantMarginal:
+class MutantMarginal(_ReadsMutatedSites):
     r"""One pass over each unmasked variant.
 
     .. math:: s = \sum_{i \in M} \log p(x_i^{mt} \mid x^{mt}) - \log p(x_i^{wt} \mid x^{mt})
@@ -105,12 +103,7 @@ class MutantMarginal:
     Meier et al. 2021, appendix A.
     """
 
-    accepts_indels = False
     shares_contexts = False
-
-    def num_reads(self, variant: Variant, _: int, /) -> int:
-        """Count the sites; see `protlm.scoring.plans.Plan`."""
-        return len(variant.mutations)
 
     def prepare(
         self, contexts: ContextList, base: int, chain: int, variants: Sequence[Variant], layout: TokenLayout

@@ -16,7 +16,16 @@ from protlm.types.variant import Variant
 Change = tuple[int, int, str | int]
 
 
-class PseudoLogLikelihood:
+class _ReadsEveryResidue:
+    accepts_indels = True
+    shares_contexts = False
+
+    def num_reads(self, _: Variant, num_residues: int, /) -> int:
+        """Count the residues; see `protlm.scoring.plans.Plan`."""
+        return num_residues
+
+
+class PseudoLogLikelihood(_ReadsEveryResidue):
     r"""Each residue of the variant masked by itself, against the same sum over the wild type.
 
     .. math:: s = \sum_i \log p(x_i^{mt} \mid x^{mt}_{\setminus i})
@@ -30,27 +39,19 @@ class PseudoLogLikelihood:
     Meier et al. 2021, appendix A; Salazar et al. 2020, doi:10.18653/v1/2020.acl-main.240.
     """
 
-    accepts_indels = True
-    shares_contexts = False
-
-    def num_reads(self, _: Variant, num_residues: int, /) -> int:
-        """Count the residues; see `protlm.scoring.plans.Plan`."""
-        return num_residues
-
     def prepare(
         self, contexts: ContextList, base: int, chain: int, variants: Sequence[Variant], layout: TokenLayout
     ) -> Terms:
         """Ask for every residue of every variant masked once; see `protlm.scoring.plans.Plan`."""
 
         def read(home: int, changes: Sequence[Change], place: tuple[int, int]) -> tuple[int, int]:
-            others = [change for change in changes if change[:2] != place]
-            context = contexts.context(home, [*others, (*place, MASK)])
+            context = _masked(contexts, home, changes, place)
             return contexts.read(context, *place), context
 
         return _sums_over_residues(contexts, base, chain, variants, layout, read)
 
 
-class OneFellSwoop:
+class OneFellSwoop(_ReadsEveryResidue):
     r"""The pseudo-log-likelihood estimated from one unmasked pass per variant.
 
     An approximation. Where a model at the optimum of its training sees letter x at a site that it has to
@@ -67,13 +68,6 @@ class OneFellSwoop:
     The idea of a single pass: Kantroo et al. 2024, arXiv:2407.07265 (a regression on embeddings); Gordon et
     al. 2024, arXiv:2410.05750 (a linear formula, cut off below p_visible = 1/2).
     """
-
-    accepts_indels = True
-    shares_contexts = False
-
-    def num_reads(self, _: Variant, num_residues: int, /) -> int:
-        """Count the residues; see `protlm.scoring.plans.Plan`."""
-        return num_residues
 
     def prepare(
         self, contexts: ContextList, base: int, chain: int, variants: Sequence[Variant], layout: TokenLayout
@@ -108,7 +102,7 @@ def masked_from_visible(visible: np.ndarray, *, alpha: float = 0.1, beta: float 
     return np.log(random) + visible - np.log(beta + random - beta * np.exp(visible))
 
 
-class LegacyPseudoPerplexity:
+class LegacyPseudoPerplexity(_ReadsEveryResidue):
     """The published script's pseudo-perplexity score with its defect, for reproduction alone.
 
     It masks the residue before the one whose letter it reads, since it forgets the begin token, leaves the
@@ -118,13 +112,6 @@ class LegacyPseudoPerplexity:
     ----------
     ``compute_pppl`` of facebookresearch/esm, examples/variant-prediction/predict.py, commit 2b36991.
     """
-
-    accepts_indels = True
-    shares_contexts = False
-
-    def num_reads(self, _: Variant, num_residues: int, /) -> int:
-        """Count the residues; see `protlm.scoring.plans.Plan`."""
-        return num_residues
 
     def prepare(
         self, contexts: ContextList, base: int, chain: int, variants: Sequence[Variant], layout: TokenLayout
@@ -136,8 +123,7 @@ class LegacyPseudoPerplexity:
             residues = record.chains[chain].residues
             for index in range(1, len(residues) - 1):
                 place = (chain, index - 1)
-                others = [change for change in changes if change[:2] != place]
-                context = contexts.context(home, [*others, (*place, MASK)])
+                context = _masked(contexts, home, changes, place)
                 token = int(layout.residue_ids[ord(residues[index])])
                 entries.append((number, contexts.read(context, *place), token, 1.0, context))
         return Terms.build(entries, len(variants))
@@ -175,6 +161,12 @@ def _locate(
     if variant.is_indel:
         return contexts.base(record), [], record
     return base, [(chain, each.index, each.mutant) for each in variant.mutations], record
+
+
+def _masked(contexts: ContextList, home: int, changes: Sequence[Change], place: tuple[int, int]) -> int:
+    """Ask for a variant with one residue masked, whatever stands there."""
+    others = [change for change in changes if change[:2] != place]
+    return contexts.context(home, [*others, (*place, MASK)])
 
 
 def _standard_residues(record: Record) -> Iterator[tuple[tuple[int, int], str]]:

@@ -101,44 +101,10 @@ def score_variants(
     masked = np.zeros(len(variants), dtype=np.int64)
     num_contexts = num_masked = 0
     for rows in cut(plan, variants, len(wild_type)):
-        part = score_chunk(
-            model,
-            plan,
-            wild_type,
-            [variants[row] for row in rows],
-            chain=chain,
-            max_tokens=max_tokens,
-            on_batch=on_batch,
-        )
-        scores[rows], masked[rows] = part.scores, part.own_masked_contexts
-        num_contexts += part.num_contexts
-        num_masked += part.num_masked_contexts
+        chunk = [variants[row] for row in rows]
+        contexts, terms = plan_contexts(model, plan, wild_type, chunk, chain=chain)
+        reads = run_contexts(model, contexts, max_tokens=max_tokens, on_batch=on_batch)
+        scores[rows], masked[rows] = terms.scores(reads), terms.num_masked_contexts
+        num_contexts += contexts.num_contexts
+        num_masked += contexts.num_masked_contexts
     return VariantScores(model.name, scores, masked, num_contexts, num_masked)
-
-
-def score_chunk(
-    model: MaskedModel,
-    plan: Plan,
-    wild_type: Record,
-    variants: Sequence[Variant],
-    *,
-    chain: int = 0,
-    max_tokens: int = DEFAULT_TOKEN_BUDGET,
-    on_batch: Callable[[int], None] | None = None,
-) -> VariantScores:
-    """Score variants that are planned together; see `score_variants`.
-
-    Parameters
-    ----------
-    model, plan, wild_type, variants, chain, max_tokens, on_batch
-        As there.
-    """
-    contexts, terms = plan_contexts(model, plan, wild_type, variants, chain=chain)
-    reads = run_contexts(model, contexts, max_tokens=max_tokens, on_batch=on_batch)
-    return VariantScores(
-        model.name,
-        terms.scores(reads),
-        terms.num_masked_contexts,
-        contexts.num_contexts,
-        contexts.num_masked_contexts,
-    )
