@@ -373,7 +373,9 @@ def provenance(
             "residues": wild_type.residues,
             "chain": wild_type.record.chain_names[wild_type.chain],
             "context": [
-                each.residues for each in wild_type.record.chains if each.residues != wild_type.residues
+                each.residues
+                for place, each in enumerate(wild_type.record.chains)
+                if place != wild_type.chain
             ],
         },
         "models": [
