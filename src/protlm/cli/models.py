@@ -56,6 +56,8 @@ def _list(entries: list["CatalogEntry"]) -> None:
 
 
 def _place(entry: "CatalogEntry") -> str:
+    if entry.members:
+        return f"{entry.members[0]} … {entry.members[-1]}"
     return entry.source if entry.is_on_hub else entry.source.removeprefix("https://doi.org/")
 
 
@@ -65,7 +67,7 @@ def _in_full(entry: "CatalogEntry") -> None:
     licence = "not verified; read it at the source before use" if entry.licence == "check" else entry.licence
     rows = [
         ("name", entry.name),
-        ("source", entry.source),
+        ("members", ", ".join(entry.members)) if entry.members else ("source", entry.source),
         ("parameters", entry.parameters),
         ("licence", licence),
         ("layout", entry.layout or "by its own tokenizer files"),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class CatalogEntry:
 
     name: str
     source: str
-    """Repository on the hub, the page of a download that `protlm convert` reads, or ``package``."""
+    """Repository on the hub, the page of a download that `protlm convert` reads, ``package``, ``members``."""
     parameters: str
     licence: str
     """As the source states it for the weights; ``not stated`` where it does not."""
@@ -29,11 +29,13 @@ class CatalogEntry:
     trained_tokens: int | None = None
     """Longest input in training, where that is shorter than what the model takes."""
     note: str = ""
+    members: tuple[str, ...] = ()
+    """Names of other entries, where this one stands for several models."""
 
     @property
     def is_on_hub(self) -> bool:
         """Whether the weights come from the Hugging Face hub."""
-        return "://" not in self.source and not self.is_packaged
+        return "://" not in self.source and not self.is_packaged and not self.members
 
     @property
     def is_packaged(self) -> bool:
@@ -43,7 +45,7 @@ class CatalogEntry:
     @property
     def convert_command(self) -> str | None:
         """The command that makes a loadable folder of a download; `None` where the name loads as it is."""
-        if self.is_on_hub or self.is_packaged:
+        if self.is_on_hub or self.is_packaged or self.members:
             return None
         option = f" --layout {self.layout}" if self.layout else ""
         return f"protlm convert DOWNLOAD --out {self.name}{option}"
@@ -59,8 +61,12 @@ def catalog() -> Mapping[str, CatalogEntry]:
     1024
     """
     text = resources.files("protlm.models").joinpath("catalog.toml").read_text(encoding="utf-8")
-    entries = {name: CatalogEntry(name=name, **facts) for name, facts in tomllib.loads(text).items()}
+    entries = {name: _entry(name, facts) for name, facts in tomllib.loads(text).items()}
     return MappingProxyType(entries)
+
+
+def _entry(name: str, facts: dict[str, Any]) -> CatalogEntry:
+    return CatalogEntry(name=name, **(facts | {"members": tuple(facts.get("members", ()))}))
 
 
 def layout_in_catalog(source: str) -> str | None:

@@ -1,5 +1,7 @@
 """Find and load a model: a Run, a folder, a catalogue name, or a hub name. Safetensors only."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,13 @@ from protlm.errors import ModelError, did_you_mean
 from protlm.models.catalog import CatalogEntry, catalog, layout_in_catalog
 from protlm.models.default import packaged_model
 from protlm.models.language_model import BEHIND_PADDING, LanguageModel, Precision
+from protlm.models.members import expand, find_ensemble
 from protlm.runs import Run
 
 transformers_logging.disable_progress_bar()  # ours says what takes long
+
+ROUNDED_UP = ("esmc",)
+"""Families whose weights have more rows than their vocabulary has tokens, to a round number."""
 
 
 def load_model(name: str | Path, *, device: str = "auto", precision: Precision = "float32") -> LanguageModel:
@@ -35,13 +41,20 @@ def load_model(name: str | Path, *, device: str = "auto", precision: Precision =
     Raises
     ------
     ModelError
-        If it cannot be found, is not in safetensors, is damaged or lacks weights, is no masked language
-        model, or its vocabulary and its weights do not fit each other.
+        If it cannot be found, stands for several models, is not in safetensors, is damaged or lacks weights,
+        is no masked language model, or its vocabulary and its weights do not fit each other.
     """
+    if ensemble := find_ensemble(name):
+        raise ModelError(
+            f"'{name}' is an ensemble of {len(ensemble.members)} models, and one model is needed here",
+            hint=f"name one of them, such as {ensemble.members[0]}; score, evaluate variants take them all",
+        )
     source, shown = _locate(str(name))
     module = _load_module(source, shown)
     layout, tokenizer = _load_layout(source, module, shown)
     num_rows = module.get_input_embeddings().weight.shape[0]
+    if module.config.model_type in ROUNDED_UP:
+        layout = _filled(layout, num_rows)
     if num_rows != len(layout.tokens):
         raise ModelError(
             f"model '{shown}' has weights for {num_rows} tokens, but its vocabulary has {len(layout.tokens)}",
@@ -50,6 +63,31 @@ def load_model(name: str | Path, *, device: str = "auto", precision: Precision =
     model = LanguageModel(module, layout, name=shown, tokenizer=tokenizer)
     model.eval()
     return model.to(pick_device(device)).cast(precision)
+
+
+def load_members(
+    names: Sequence[str], *, device: str = "auto", precision: Precision = "float32"
+) -> list[LanguageModel]:
+    """Load models, every member of those names that stand for several.
+
+    Parameters
+    ----------
+    names
+        As for `load_model`; also folders that ``pretrain --seeds`` made, and ``"esm1v"``.
+    device, precision
+        As for `load_model`.
+
+    Raises
+    ------
+    ModelError
+        As for `load_model`.
+    """
+    loaded = []
+    for name, shown in expand(names):
+        model = load_model(name, device=device, precision=precision)
+        model.name = shown or model.name
+        loaded.append(model)
+    return loaded
 
 
 def pick_device(device: str) -> torch.device:
@@ -179,7 +217,7 @@ def _load_layout(source: str, module: Any, shown: str) -> tuple[TokenLayout, Any
     vocabulary: dict[str, int] = tokenizer.get_vocab()
     tokens = tuple(sorted(vocabulary, key=lambda token: vocabulary[token]))
     if layout is not None:  # without files of its own, a tokenizer may come as an empty one
-        return layout, tokenizer if tokens == layout.tokens else None
+        return layout, tokenizer if tokens and tokens == layout.tokens[: len(tokens)] else None
     if sorted(vocabulary.values()) != list(range(len(tokens))):
         raise ModelError(
             f"the vocabulary of model '{shown}' leaves out ids", hint=f"put {FILE_NAME} beside config.json"
@@ -200,6 +238,12 @@ def _load_layout(source: str, module: Any, shown: str) -> tuple[TokenLayout, Any
         max_tokens=max_tokens_of(module.config),
     )
     return layout, None if is_esm else tokenizer
+
+
+def _filled(layout: TokenLayout, num_rows: int) -> TokenLayout:
+    """Name the ids that no token has, so that logits are those of the model's own call, column by column."""
+    fill = tuple(f"<null_{index}>" for index in range(len(layout.tokens), num_rows))
+    return replace(layout, tokens=layout.tokens + fill)
 
 
 def _published_layout(source: str, tokens: tuple[str, ...], module: Any, shown: str) -> TokenLayout:
@@ -226,6 +270,8 @@ def _tokens(*candidates: str | None) -> tuple[str, ...]:
 def max_tokens_of(config: Any) -> int | None:
     """Give the longest input of a model from its configuration; `None` with rotary positions.
 
+    What a rotary model was trained on is in the catalogue as `trained_tokens`, and is no limit.
+
     Parameters
     ----------
     config
@@ -233,10 +279,10 @@ def max_tokens_of(config: Any) -> int | None:
     """
     if getattr(config, "position_embedding_type", "absolute") == "rotary":
         return None
-    if not hasattr(config, "max_position_embeddings"):
+    if getattr(config, "rope_parameters", None) or not hasattr(config, "max_position_embeddings"):
         return None
     behind_padding = config.model_type in BEHIND_PADDING
     return config.max_position_embeddings - (config.pad_token_id + 1 if behind_padding else 0)
 
 
-__all__ = ["load_model", "max_tokens_of", "pick_device"]
+__all__ = ["load_members", "load_model", "max_tokens_of", "pick_device"]
