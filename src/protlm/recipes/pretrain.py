@@ -11,10 +11,11 @@ import numpy as np
 import polars as pl
 import torch
 import yaml
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from protlm.config import AnyConfig, BaseConfig, one_of
 from protlm.data.corpus import Corpus
+from protlm.data.layout import TokenLayout
 from protlm.data.mixture import ShareOf, shares_at
 from protlm.errors import ConfigError, DataError, RunError
 from protlm.masking import maskings
@@ -60,8 +61,10 @@ class DataConfig(BaseConfig):
     """The same, for evaluation during training."""
     eval_records: int = Field(default=2000, ge=1)
     """Evaluate on at most this many records, chosen by their content keys."""
-    long_records: Literal["error", "drop"] = "error"
-    """Records over the model's limit: stop, or leave out and count."""
+    long_records: Literal["error", "drop", "crop"] = "error"
+    """Records over the model's limit: stop, leave out and count, or cut to a random window in each epoch."""
+    crop_residues: int | None = Field(default=None, ge=1)
+    """Residues of such a window, where they should be fewer than the model takes, or it has no limit."""
 
     @field_validator("train", mode="before")
     @classmethod
@@ -94,6 +97,15 @@ class DataConfig(BaseConfig):
         except ConfigError as error:
             raise ValueError(str(error).replace("\nhint: ", "; ")) from None
         return value
+
+    @model_validator(mode="after")
+    def _crop_is_asked_for(self) -> "DataConfig":
+        if self.crop_residues is not None and self.long_records != "crop":
+            raise ValueError(
+                f"crop_residues {self.crop_residues} does nothing while long_records is "
+                f"'{self.long_records}'; set long_records: crop"
+            )
+        return self
 
     @property
     def sources(self) -> tuple[TrainSource, ...]:
@@ -226,6 +238,7 @@ def assemble(
         model = config.model.build(seed=config.seed, name=run.name)  # type: ignore[attr-defined]
         config.adapt.apply(model, seed=config.seed)  # type: ignore[attr-defined]
     model = model.to(build_on or processes.device)
+    crop = _crop(config.data, model.layout)
     sources = [
         Source(name, corpus, _fitting_rows(corpus, model, config.data, say), each.share)
         for name, corpus, each in zip(_names(config.data, corpora), corpora, config.data.sources, strict=True)
@@ -242,6 +255,7 @@ def assemble(
         share_of=config.data.share_of,
         schedules=dict(schedules_in(config.masking, "masking")),
         eval_rows=None if held_out is None else _eval_rows(held_out, model, config.data, say),
+        crop=crop,
         process=processes.index,
         num_processes=processes.count,
     )
@@ -328,11 +342,29 @@ def _report_sources(job: MlmJob, run: Run, say: Say) -> None:
         )
 
 
+def _crop(data: DataConfig, layout: TokenLayout) -> int | None:
+    """Give the most residues of a window of a long record; `None` where none is cut."""
+    if data.long_records != "crop":
+        return None
+    limits = [] if data.crop_residues is None else [data.crop_residues]
+    if layout.max_tokens is not None:
+        limits.append(layout.max_tokens - layout.num_positions(0, 1))
+    if not limits:
+        raise ConfigError(
+            "data.long_records is 'crop', but the model has no limit that says how long a window is",
+            hint="set data.crop_residues, such as 512, or model.max_tokens",
+        )
+    return min(limits)
+
+
 def _fitting_rows(corpus: Corpus, model: LanguageModel, data: DataConfig, say: Say) -> np.ndarray:
-    limit = model.layout.max_tokens
     rows = np.arange(len(corpus))
     if not len(rows):
         raise DataError(f"{corpus.name} has no records", hint="look at what prepare reported as dropped")
+    crop = _crop(data, model.layout)
+    if crop is not None:
+        return _cut_rows(corpus, crop, say)
+    limit = model.layout.max_tokens
     if limit is None:
         return rows
     lengths = model.layout.num_positions(corpus.lengths, corpus.num_chains_per_record)
@@ -344,10 +376,31 @@ def _fitting_rows(corpus: Corpus, model: LanguageModel, data: DataConfig, say: S
         raise DataError(
             f"{len(too_long):,} records of {corpus.name} are over the model's limit of {limit} tokens; "
             f"the first is '{corpus.record(row).id}' with {lengths[row]:,}",
-            hint="raise model.max_tokens, or pass --set data.long_records=drop",
+            hint="raise model.max_tokens, or pass --set data.long_records=drop, or =crop for random windows",
         )
     say(f"{len(too_long):,} records of {corpus.name} left out: over the limit of {limit} tokens")
     return rows[lengths <= limit]
+
+
+def _cut_rows(corpus: Corpus, crop: int, say: Say) -> np.ndarray:
+    """Give all rows and say how many are cut; records of several chains cannot be."""
+    is_long = corpus.lengths > crop
+    several = np.flatnonzero(is_long & (corpus.num_chains_per_record > 1))
+    if len(several):
+        row = int(several[0])
+        raise DataError(
+            f"{len(several):,} records of {corpus.name} have several chains and over {crop:,} residues, and "
+            f"only single chains are cut to windows; the first is '{corpus.record(row).id}' with "
+            f"{corpus.lengths[row]:,}",
+            hint="raise data.crop_residues or model.max_tokens, or pass --set data.long_records=drop",
+        )
+    if is_long.any():
+        seen = np.minimum(corpus.lengths, crop).sum() / corpus.lengths.sum()
+        say(
+            f"{is_long.sum():,} records of {corpus.name} cut to random windows of {crop:,} residues, which "
+            f"leaves {seen:.0%} of all residues in an epoch"
+        )
+    return np.arange(len(corpus))
 
 
 def _eval_rows(corpus: Corpus, model: LanguageModel, data: DataConfig, say: Say) -> np.ndarray:

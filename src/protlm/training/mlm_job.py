@@ -11,6 +11,7 @@ from torch import nn
 
 from protlm.data.collate import collate
 from protlm.data.corpus import Corpus
+from protlm.data.crops import crop_records
 from protlm.data.mixture import DrawnStep, ShareOf, progress_at
 from protlm.data.sampling import even_parts, process_share
 from protlm.masking.corrupt import CorruptionConfig, corrupt
@@ -27,7 +28,7 @@ from protlm.types.batch import Batch, Corrupted, LossOutput
 from protlm.types.regions import Region
 
 EVAL_SEED = 20240229
-"""Seed of the evaluation masks: fixed, so that all models of all Runs see the same ones."""
+"""Seed of the evaluation masks and windows: fixed, so that all models of all Runs see the same ones."""
 
 
 @dataclass
@@ -95,6 +96,9 @@ class MlmJob:
         Settings of the masking that change over training, by their key, for the log.
     eval_rows
         Records of `evaluation` to use; all by default.
+    crop
+        Records with more residues are cut to a random window of so many: in training another one in each
+        epoch, in evaluation always the same.
     process, num_processes
         Number of this process, 0-based, and of all; each makes and computes its share of every step.
     """
@@ -113,6 +117,7 @@ class MlmJob:
         share_of: ShareOf = "records",
         schedules: Mapping[str, Schedule] | None = None,
         eval_rows: np.ndarray | None = None,
+        crop: int | None = None,
         process: int = 0,
         num_processes: int = 1,
     ) -> None:
@@ -120,10 +125,12 @@ class MlmJob:
         self.evaluation, self.masking, self.layout = evaluation, masking, model.layout
         self.settings, self.run, self.corruption, self.seed = settings, run, corruption, seed
         self.schedules = dict(schedules or {})
-        self.eval_rows = eval_rows
+        self.eval_rows, self.crop = eval_rows, crop
         self.objective = MaskedLanguageModelling()
         self.tally = MaskingTally()
-        self.sources = Sources(sources, layout=model.layout, settings=settings, seed=seed, share_of=share_of)
+        self.sources = Sources(
+            sources, layout=model.layout, settings=settings, seed=seed, share_of=share_of, crop=crop
+        )
 
     def steps(self, first_step: int) -> Iterator[tuple[int, list[Corrupted]]]:
         """Give this process's corrupted micro-batches of each step.
@@ -240,8 +247,12 @@ class MlmJob:
             return []
         masking, draw, batches = UniformMasking(mean_rate=0.15), Draw(seed=EVAL_SEED), []
         budget = self.settings.micro_tokens or self.settings.step_tokens
-        for part, counts in self._share(token_lengths(self.evaluation, self.layout)[rows], budget):
-            batch = collate(self.evaluation.gather(rows[part]), self.layout)
+        lengths = token_lengths(self.evaluation, self.layout, crop=self.crop)[rows]
+        for part, counts in self._share(lengths, budget):
+            records = self.evaluation.gather(rows[part])
+            if self.crop is not None:
+                records = crop_records(records, self.crop, seed=EVAL_SEED, epoch=0)
+            batch = collate(records, self.layout)
             corrupted = corrupt(batch, masking(batch, draw), self.layout, draw=draw)
             batches.append(corrupted if counts else _without_rows(corrupted))
         return batches

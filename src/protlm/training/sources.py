@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 
 from protlm.data.corpus import Corpus
+from protlm.data.crops import crop_records
 from protlm.data.flat import FlatRecords
 from protlm.data.layout import TokenLayout
 from protlm.data.mixture import DrawnStep, MixtureSampler, ShareOf
@@ -41,9 +42,11 @@ class Sources:
     settings
         Token budget and number of steps.
     seed
-        Of the order.
+        Of the order, and of the windows of long records.
     share_of
         Whether shares count records or tokens.
+    crop
+        Records with more residues are cut to a random window of so many, another one in each epoch.
     """
 
     def __init__(
@@ -54,14 +57,15 @@ class Sources:
         settings: TrainingConfig,
         seed: int,
         share_of: ShareOf = "records",
+        crop: int | None = None,
     ) -> None:
-        self.sources = list(sources)
+        self.sources, self.seed, self.crop = list(sources), seed, crop
         if settings.step_records is not None and len(sources) > 1:
             raise ConfigError(
                 "training.step_records counts the records of one corpus, and there are several",
                 hint="set training.step_tokens instead",
             )
-        self.lengths = [token_lengths(each.corpus, layout)[each.rows] for each in sources]
+        self.lengths = [token_lengths(each.corpus, layout, crop=crop)[each.rows] for each in sources]
         """Tokens per record, special tokens included, by source."""
         self.samplers = [
             StepSampler(
@@ -139,15 +143,15 @@ class Sources:
             The records, and the epoch of each, or of all.
         """
         if self.mixture is None:
-            only = self.sources[0]
-            return only.corpus.gather(only.rows[drawn.rows[part]]), int(drawn.epoch[0])
+            only, epoch = self.sources[0], int(drawn.epoch[0])
+            return self._cropped(only.corpus.gather(only.rows[drawn.rows[part]]), epoch), epoch
         part = part[np.argsort(drawn.source[part], kind="stable")]
         source, pieces = drawn.source[part], []
         for number in np.unique(source).tolist():
             its = self.sources[number]
             records = its.corpus.gather(its.rows[drawn.rows[part[source == number]]])
             pieces.append(self._with_all_tracks(records))
-        return join_flat(pieces), drawn.epoch[part]
+        return self._cropped(join_flat(pieces), drawn.epoch[part]), drawn.epoch[part]
 
     def facts(self, num_steps: int) -> dict[str, float]:
         """Give what was drawn from each corpus of a mixture so far, for the log; nothing for one corpus.
@@ -201,6 +205,11 @@ class Sources:
             }
         )
 
+    def _cropped(self, records: FlatRecords, epoch: int | np.ndarray) -> FlatRecords:
+        if self.crop is None:
+            return records
+        return crop_records(records, self.crop, seed=self.seed, epoch=epoch)
+
     def _with_all_tracks(self, records: FlatRecords) -> FlatRecords:
         """Give zeros for the tracks that only other corpora have."""
         size = len(records.residues)
@@ -231,7 +240,7 @@ def join_flat(pieces: Sequence[FlatRecords]) -> FlatRecords:
     return FlatRecords(**joined, tracks=tracks)
 
 
-def token_lengths(corpus: Corpus, model_layout: TokenLayout) -> np.ndarray:
+def token_lengths(corpus: Corpus, model_layout: TokenLayout, *, crop: int | None = None) -> np.ndarray:
     """Give the tokens of each record of a corpus, special tokens included.
 
     Parameters
@@ -240,5 +249,8 @@ def token_lengths(corpus: Corpus, model_layout: TokenLayout) -> np.ndarray:
         Any corpus.
     model_layout
         The model's.
+    crop
+        Longer records count as having so many residues.
     """
-    return corpus.lengths + model_layout.num_specials(corpus.num_chains_per_record)
+    lengths = corpus.lengths if crop is None else np.minimum(corpus.lengths, crop)
+    return lengths + model_layout.num_specials(corpus.num_chains_per_record)
