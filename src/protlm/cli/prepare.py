@@ -2,12 +2,16 @@
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from protlm.cli import options
 from protlm.cli.options import Force
+
+if TYPE_CHECKING:
+    from protlm.recipes.prepare import Prepared
+    from protlm.recipes.prepare_family import PreparedFamily
 
 LAYOUT_NAMES = (
     *("auto", "joined", "oas-paired", "oas", "abstar-paired", "abstar", "cov-abdab", "thera-sabdab"),
@@ -39,6 +43,7 @@ class _Count:
 
 
 _COLUMNS, _POLICY, _NUMBERING, _SPLIT = "Columns", "What to do with odd input", "Numbering", "Split"
+_FAMILY = "Alignment of a family"
 
 
 def prepare(
@@ -131,6 +136,47 @@ def prepare(
             rich_help_panel=_NUMBERING,
         ),
     ] = None,
+    wild_type: Annotated[
+        str | None,
+        typer.Option(
+            help="INPUT is an alignment of the family of this sequence, or file with one record",
+            rich_help_panel=_FAMILY,
+        ),
+    ] = None,
+    rows_as: Annotated[
+        str,
+        typer.Option(
+            "--as",
+            help="aligned: residues at the wild type's positions, without insertions; or whole sequences",
+            rich_help_panel=_FAMILY,
+        ),
+    ] = "aligned",
+    query: Annotated[
+        str | None,
+        typer.Option(help="row of the wild type; the first by default", rich_help_panel=_FAMILY),
+    ] = None,
+    offset: Annotated[
+        int | None,
+        typer.Option(
+            help="subtracted from the query's positions; found by its letters if not said",
+            rich_help_panel=_FAMILY,
+        ),
+    ] = None,
+    min_coverage: Annotated[
+        float,
+        typer.Option(
+            help="leave out rows with residues in less of the columns", min=0, max=1, rich_help_panel=_FAMILY
+        ),
+    ] = 0.5,
+    identity: Annotated[
+        float,
+        typer.Option(
+            help="rows so similar share one weight; 1 weighs all but equal rows alike",
+            min=0.01,
+            max=1,
+            rich_help_panel=_FAMILY,
+        ),
+    ] = 0.8,
     holdout: Annotated[
         float, typer.Option(help="share of groups for the subset OUT:holdout", rich_help_panel=_SPLIT)
     ] = 0.0,
@@ -143,7 +189,25 @@ def prepare(
     Antibody and T-cell receptor chains are numbered by IMGT and get a region for each residue; against
     germline genes, antibodies get calls that they lack, V, N, D and J segments, and mutated residues. Without
     --group-by, the group of an antibody is its V gene and CDR3. What is changed or left out is counted.
+
+    With --wild-type, INPUT is an alignment (A2M, A3M, FASTA, Stockholm) of the family of that sequence: its rows
+    are weighted by how many are alike, and held-out ones have none alike.
     """
+    if wild_type is not None:
+        _prepare_family(
+            source,
+            out,
+            wild_type=wild_type,
+            rows_as=options.choice("--as", rows_as, ("aligned", "sequences")),  # type: ignore[arg-type]
+            query=query,
+            offset=offset,
+            min_coverage=min_coverage,
+            identity=identity,
+            holdout=holdout,
+            seed=seed,
+            force=force,
+        )
+        return
     from protlm.data.readers import ColumnNames, InputPolicy
     from protlm.recipes.prepare import prepare as run
 
@@ -179,6 +243,16 @@ def prepare(
         force=force,
         on_record=_Count(),
     )
+    _say_result(prepared, out)
+
+
+def _prepare_family(source: Path, out: Path, **settings: Any) -> None:
+    from protlm.recipes.prepare_family import prepare_family
+
+    _say_result(prepare_family(source, out, **settings), out)
+
+
+def _say_result(prepared: "Prepared | PreparedFamily", out: Path) -> None:
     for line in prepared.lines():
         options.say(line)
     facts = prepared.corpus.manifest

@@ -33,6 +33,8 @@ class Alignment:
     """0-based residue of the wild type for each column, ascending, int64 ``[columns]``."""
     names: tuple[str, ...]
     """First word of the header of each row."""
+    places: np.ndarray
+    """Which of the rows that `read_rows` gives each row is, int64 ``[n]``."""
     weights: np.ndarray
     """How much each row counts, float64 ``[n]``; see `sequence_weights`."""
     counts: dict[str, int]
@@ -223,7 +225,7 @@ def read_alignment(
     weights = np.ones(len(rows)) if identity is None else sequence_weights(rows, identity=identity)
     names = tuple(read.names[row] for row in first_of_equal)
     notes = (*read.notes, *placed.notes, *_coverage_note(wild_type, index))
-    return Alignment(wild_type, rows, index, names, weights, counts, notes)
+    return Alignment(wild_type, rows, index, names, first_of_equal, weights, counts, notes)
 
 
 def _states(read: AlignedRows) -> np.ndarray:
@@ -248,8 +250,26 @@ def _coverage_note(wild_type: str, index: np.ndarray) -> Iterable[str]:
         )
 
 
+def runs_of(indices: np.ndarray) -> list[tuple[int, int]]:
+    """Give the first and the last of each run of consecutive numbers.
+
+    Parameters
+    ----------
+    indices
+        Ascending.
+
+    Examples
+    --------
+    >>> runs_of(np.array([1, 2, 3, 7]))
+    [(1, 3), (7, 7)]
+    """
+    if not len(indices):
+        return []
+    breaks = np.flatnonzero(np.diff(indices) > 1) + 1
+    return [(int(run[0]), int(run[-1])) for run in np.split(indices, breaks)]
+
+
 def _ranges(positions: np.ndarray) -> str:
     """Write ascending positions for people: 1–3, 7."""
-    breaks = np.flatnonzero(np.diff(positions) > 1) + 1
-    runs = [(int(run[0]), int(run[-1])) for run in np.split(positions, breaks)]
+    runs = runs_of(positions)
     return ", ".join(str(first) if first == last else f"{first}–{last}" for first, last in runs)

@@ -84,6 +84,8 @@ def collate(records: FlatRecords, layout: TokenLayout) -> Batch:
         later[chain_start[is_parted]] = layout.position_gap
         running = np.cumsum(later)
         positions += running - running[offsets[sequence_index]]
+    if "column" in records.tracks:
+        _place_by_column(positions, records.tracks["column"], where, residue_index, offsets, layout)
     return Batch(
         tokens=torch.from_numpy(tokens),
         offsets=torch.from_numpy(offsets),
@@ -99,6 +101,32 @@ def collate(records: FlatRecords, layout: TokenLayout) -> Batch:
         standard=torch.from_numpy(standard),
         roles=torch.from_numpy(_spread(np.repeat(records.roles, lengths), where, total)),
     )
+
+
+def _place_by_column(
+    positions: np.ndarray,
+    columns: np.ndarray,
+    where: np.ndarray,
+    residue_index: np.ndarray,
+    offsets: np.ndarray,
+    layout: TokenLayout,
+) -> None:
+    """Move residues to where the residue of the wild type that they are aligned to would be.
+
+    The end tokens follow the last residue. Records without columns (0) stay as they are.
+    """
+    shift = np.zeros(len(positions), dtype=np.int64)
+    shift[where] = np.where(columns > 0, columns.astype(np.int64) - 1 - residue_index, 0)
+    for place in range(len(layout.end)):
+        end = offsets[1:] - len(layout.end) + place
+        shift[end] = shift[end - place - 1]
+    positions += shift
+    if layout.max_tokens is not None and positions.max(initial=0) >= layout.max_tokens:
+        raise DataError(
+            f"a residue is aligned to position {int(columns.max())} of the wild type, but this model takes at "
+            f"most {layout.max_tokens} tokens (a single chain of {layout.max_residues} residues)",
+            hint="use a model without a limit, or prepare the homologues with --as sequences",
+        )
 
 
 def _kept_separators(records: FlatRecords, layout: TokenLayout) -> tuple[np.ndarray, np.ndarray]:

@@ -23,8 +23,9 @@ from protlm.data.hashing import combine
 from protlm.errors import DataError
 from protlm.types.record import TRACK_DTYPES, Chain, Record, Role
 
-FORMAT_VERSION = 2
-"""2 added the D call and the tracks `germline` and `weight`; corpora of format 1 are read without them."""
+FORMAT_VERSION = 3
+"""2 added the D call and the tracks `germline` and `weight`, 3 the track `column` and sample weights; earlier
+corpora are read without them."""
 _DIGEST_BYTES = 16
 
 _CHAIN_SCHEMA = pa.schema(
@@ -46,6 +47,7 @@ _RECORD_SCHEMA = pa.schema(
         ("roles", pa.large_list(pa.uint8())),
         ("group", pa.large_string()),
         ("labels", pa.large_string()),
+        ("sample_weight", pa.float32()),
     ]
 )
 
@@ -103,6 +105,7 @@ class CorpusWriter:
             "roles": [int(chain.role) for chain in record.chains],
             "group": record.group,
             "labels": json.dumps(dict(record.labels), default=str) if record.labels else "",
+            "sample_weight": record.sample_weight,
         }
         self._tables[""].append(row)
         self.num_residues += len(record)
@@ -233,6 +236,14 @@ class Corpus:
         return self._records.numbers("key")
 
     @cached_property
+    def sample_weights(self) -> np.ndarray | None:
+        """Chance of each record to be drawn in an epoch, float32 ``[n]``; `None` where all are 1."""
+        if "sample_weight" not in self._records.names:
+            return None
+        weights = self._records.numbers("sample_weight")
+        return None if (weights == 1).all() else weights
+
+    @cached_property
     def digest(self) -> str:
         """Hash of the keys and lengths of the records of this table, in any order; 48 hexadecimal digits.
 
@@ -289,7 +300,13 @@ class Corpus:
             for index, role in zip(values["chains"], values["roles"], strict=True)
         ]
         labels = json.loads(values["labels"]) if values["labels"] else {}
-        return Record(values["id"], tuple(chains), labels=labels, group=values["group"])
+        return Record(
+            values["id"],
+            tuple(chains),
+            labels=labels,
+            group=values["group"],
+            sample_weight=values.get("sample_weight", 1.0),
+        )
 
     def column(self, name: str) -> list[str]:
         """Give a text column of the records table: ``id``, ``group`` or ``labels``.

@@ -71,7 +71,7 @@ class MixtureSampler:
     ) -> None:
         self.samplers, self.shares = list(samplers), list(shares)
         self.step_tokens, self.max_steps, self.seed = step_tokens, max_steps, seed
-        means = [float(sampler.lengths.mean()) for sampler in samplers]
+        means = [float(np.average(sampler.lengths, weights=sampler.chances)) for sampler in samplers]
         self._cost = np.array(means) if share_of == "tokens" else np.ones(len(means))
         self.num_records = np.zeros((max_steps, len(means)), dtype=np.int64)
         """Records drawn from each corpus in each step that was passed, ``[step, corpus]``."""

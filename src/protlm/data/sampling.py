@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from protlm.data.hashing import combine
+from protlm.data.hashing import combine, uniform
 
-_ORDER_STREAM, _BATCH_STREAM = 101, 102
+_ORDER_STREAM, _BATCH_STREAM, _DRAW_STREAM = 101, 102, 103
 
 
 def budget_batches(lengths: np.ndarray, max_tokens: int) -> list[np.ndarray]:
@@ -108,7 +108,7 @@ class StepSampler:
     Records are ordered by a hash of their content key, the seed and the epoch; pools of many steps
     are sorted by length and cut into steps of nearly equal tokens; the steps of the epoch are put in
     random order. The records of a step therefore differ little in length, and nothing depends on the
-    order of the input.
+    order of the input. Where records have weights, an epoch has each with that chance.
     """
 
     lengths: np.ndarray
@@ -120,22 +120,37 @@ class StepSampler:
     seed: int = 0
     pool_steps: int = 64
     """Steps whose records are sorted by length together."""
+    weights: np.ndarray | None = None
+    """Chance of each record to be in an epoch, above 0 and at most 1; all are in every epoch if `None`."""
+
+    @property
+    def chances(self) -> np.ndarray:
+        """Chance of each record to be in an epoch, ``[n]``."""
+        return np.ones(len(self.keys)) if self.weights is None else self.weights
 
     def epoch(self, epoch: int) -> list[np.ndarray]:
-        """Give the steps of one epoch; every record is in exactly one.
+        """Give the steps of one epoch; every record that is drawn is in exactly one.
 
         Parameters
         ----------
         epoch
             0-based.
         """
-        order = np.argsort(combine(self.seed, _ORDER_STREAM, epoch, self.keys), kind="stable")
+        drawn = self._drawn(epoch)
+        order = drawn[np.argsort(combine(self.seed, _ORDER_STREAM, epoch, self.keys[drawn]), kind="stable")]
         steps: list[np.ndarray] = []
         for start, stop in _cuts(self.lengths[order], self.step_tokens * self.pool_steps):
             pool = order[start:stop]
             steps += [pool[part] for part in even_parts(self.lengths[pool], self.step_tokens)]
         shuffle = np.argsort(combine(self.seed, _BATCH_STREAM, epoch, np.arange(len(steps))))
         return [steps[index] for index in shuffle]
+
+    def _drawn(self, epoch: int) -> np.ndarray:
+        if self.weights is None:
+            return np.arange(len(self.keys))
+        numbers = uniform(combine(self.seed, _DRAW_STREAM, epoch, self.keys)) / self.weights
+        drawn = np.flatnonzero(numbers < 1)
+        return drawn if len(drawn) else np.array([int(numbers.argmin())])  # no epoch is empty
 
     def steps(self, first_step: int = 0) -> Iterator[tuple[int, int, np.ndarray]]:
         """Give ``(step, epoch, rows)`` from `first_step` on, for ever.

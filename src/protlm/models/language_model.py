@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import EsmForMaskedLM, RobertaForMaskedLM
 
+from protlm.data.family import Family
 from protlm.data.layout import FILE_NAME, TokenLayout
 from protlm.errors import ModelError
 from protlm.models.forward import Attention, attention_for, encode, head_logits, num_parameters
@@ -78,6 +79,8 @@ class LanguageModel(nn.Module):
         self.layout = layout
         self.name = name
         self.tokenizer = tokenizer
+        self.family: Family | None = None
+        """The family whose positions it learned, if it was trained on residues aligned to a wild type."""
         self.is_flat = _has_flat_path(module)
         self._attention: Attention | None = attention
         if isinstance(module, EsmForMaskedLM):
@@ -191,13 +194,15 @@ class LanguageModel(nn.Module):
         if tokenizer is not None:
             tokenizer.save_pretrained(folder)
         self.layout.save(folder)
+        if self.family is not None:
+            self.family.save(folder)
 
     def _padded_inputs(self, batch: Batch) -> dict[str, Tensor]:
         inputs = {
             "input_ids": batch.pad(batch.tokens, self.layout.pad_id),
             "attention_mask": batch.pad(torch.ones_like(batch.tokens), 0),
         }
-        if self.layout.position_gap:
+        if self.layout.position_gap or "column" in batch.tracks:
             inputs["position_ids"] = self._position_ids(batch)
         return inputs
 
@@ -207,9 +212,11 @@ class LanguageModel(nn.Module):
         calls = (self.module.forward, self.module.base_model.forward)
         if not all("position_ids" in inspect.signature(call).parameters for call in calls):
             raise ModelError(
-                f"model '{self.name}' ({kind}) cannot leave a gap of {self.layout.position_gap} positions "
-                "between chains: its call takes no position_ids",
-                hint=f"set position_gap to 0 in its {FILE_NAME} or in the configuration",
+                f"model '{self.name}' ({kind}) cannot take residues at positions of their own (a gap of "
+                f"{self.layout.position_gap} between chains, or columns of an alignment): its call takes no "
+                "position_ids",
+                hint=f"set position_gap to 0 in its {FILE_NAME} or in the configuration; prepare homologues "
+                "with --as sequences",
             )
         first = self.module.config.pad_token_id + 1 if kind in BEHIND_PADDING else 0
         return batch.pad(batch.positions + first, first - 1 if first else 0)

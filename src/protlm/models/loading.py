@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForMaskedLM, AutoTokenizer, EsmForMaskedLM
 from transformers.utils import logging as transformers_logging
 
+from protlm.data.family import Family
 from protlm.data.layout import FILE_NAME, TokenLayout, published_layout
 from protlm.data.vocabularies import default_layout, layouts_of
 from protlm.errors import ModelError, did_you_mean
@@ -61,6 +62,7 @@ def load_model(name: str | Path, *, device: str = "auto", precision: Precision =
             hint=f"are the tokenizer files and {FILE_NAME} those of these weights?",
         )
     model = LanguageModel(module, layout, name=shown, tokenizer=tokenizer)
+    model.family = Family.load(Path(source))
     model.eval()
     return model.to(pick_device(device)).cast(precision)
 

@@ -15,6 +15,7 @@ from pydantic import Field, field_validator, model_validator
 
 from protlm.config import AnyConfig, BaseConfig, one_of
 from protlm.data.corpus import Corpus
+from protlm.data.family import Family
 from protlm.data.layout import TokenLayout
 from protlm.data.mixture import ShareOf, shares_at
 from protlm.errors import ConfigError, DataError, RunError
@@ -238,6 +239,7 @@ def assemble(
         model = config.model.build(seed=config.seed, name=run.name)  # type: ignore[attr-defined]
         config.adapt.apply(model, seed=config.seed)  # type: ignore[attr-defined]
     model = model.to(build_on or processes.device)
+    model.family = _family(corpora) or model.family
     crop = _crop(config.data, model.layout)
     sources = [
         Source(name, corpus, _fitting_rows(corpus, model, config.data, say), each.share)
@@ -306,6 +308,20 @@ def rates_table(tally: MaskingTally) -> pl.DataFrame:
             "n_residues": maskable[seen].astype(np.int64),
         }
     )
+
+
+def _family(corpora: Sequence[Corpus]) -> Family | None:
+    """Give the family that residues are aligned to, covered where any corpus covers it."""
+    facts = [each.manifest["family"] for each in corpora if "family" in each.manifest]
+    families = [Family.of(each) for each in facts if each["as"] == "aligned"]
+    wild_types = {family.wild_type for family in families}
+    if len(wild_types) > 1:
+        raise ConfigError(
+            "the corpora are aligned to different wild types",
+            hint="train a model for each, or prepare them with --as sequences",
+        )
+    covered = sorted({index for family in families for index in family.covered})
+    return Family(wild_types.pop(), tuple(covered)) if families else None
 
 
 def _names(data: DataConfig, corpora: Sequence[Corpus]) -> list[str]:

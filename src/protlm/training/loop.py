@@ -61,6 +61,8 @@ class TrainingConfig(BaseConfig):
     log_every: int = Field(default=10, ge=1)
     keep: Literal["best", "last"] = "best"
     """Which weights the Run ends with: lowest evaluation loss, or the last step."""
+    patience: int | None = Field(default=None, ge=1)
+    """Stop after so many evaluations in a row without a lower loss; `null` trains to the last step."""
     tensorboard: bool = True
     """Also write TensorBoard events."""
 
@@ -168,7 +170,7 @@ class _Trainer:
         self.wrapped, self.model, self.optimizer = wrapped, model, optimizer
         self.accelerator, self.job, self.settings, self.run_folder = accelerator, job, settings, run
         self.processes, self.seed = processes, seed
-        self.best, self.meter = math.inf, _Meter()
+        self.best, self.num_since_best, self.meter = math.inf, 0, _Meter()
         self.board = _Board(run, is_on=False)
 
     def resume(self) -> int:
@@ -177,6 +179,7 @@ class _Trainer:
         first_step = 0
         if restored is not None:
             first_step, self.best = restored["step"], restored["best"]
+            self.num_since_best = restored.get("num_since_best", 0)
             self.meter.restore(restored["meter"])
             if self.processes.is_main:  # states are added up over processes
                 self.job.restore(restored["job"])
@@ -211,13 +214,15 @@ class _Trainer:
                 if done % settings.eval_every == 0 or is_last:
                     self._evaluate(done)
                     meter.start()
+                if self._is_out_of_patience():
+                    break
                 is_asked = self.processes.any(stop.is_asked)
                 if not is_last and (is_asked or done % settings.save_every == 0):
                     self._save(done)
                     meter.start()
                 if is_asked:
                     break
-        if done < settings.max_steps:
+        if done < settings.max_steps and not self._is_out_of_patience():
             raise Interrupted(
                 f"stopped after step {done} of {settings.max_steps}; the state is saved",
                 hint="run the same command again to go on from there",
@@ -227,6 +232,10 @@ class _Trainer:
         state = self._job_state()
         if self.processes.is_main:
             self.job.restore(state)
+
+    def _is_out_of_patience(self) -> bool:
+        patience = self.settings.patience
+        return patience is not None and self.num_since_best >= patience
 
     def _stop_request(self) -> StopRequest:
         return StopRequest(is_launched=self.processes.count > 1, is_shown=self.processes.is_main)
@@ -303,8 +312,9 @@ class _Trainer:
             return
         metrics = {name: total / count for name, (total, count) in sums.items()}
         self._write({"step": step, "split": "eval", **metrics})
+        self.num_since_best += 1
         if metrics["loss"] < self.best:
-            self.best = metrics["loss"]
+            self.best, self.num_since_best = metrics["loss"], 0
             if self.settings.keep == "best":
                 self._save_model()
 
@@ -318,7 +328,12 @@ class _Trainer:
         self.board.write(values)
 
     def _save(self, step: int) -> None:
-        state = {"best": self.best, "job": self._job_state(), "meter": self.meter.state()}
+        state = {
+            "best": self.best,
+            "num_since_best": self.num_since_best,
+            "job": self._job_state(),
+            "meter": self.meter.state(),
+        }
         save_checkpoint(
             self.run_folder.checkpoints_path,
             step,

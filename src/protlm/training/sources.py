@@ -73,6 +73,7 @@ class Sources:
                 keys=each.corpus.keys[each.rows],
                 step_tokens=settings.step_records or settings.step_tokens,
                 seed=seed,
+                weights=None if each.corpus.sample_weights is None else each.corpus.sample_weights[each.rows],
             )
             for each, lengths in zip(sources, self.lengths, strict=True)
         ]
@@ -96,8 +97,9 @@ class Sources:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens of all of them, special tokens included."""
-        return sum(int(lengths.sum()) for lengths in self.lengths)
+        """Tokens of an epoch, special tokens included; the expected number where records have weights."""
+        pairs = zip(self.lengths, self.samplers, strict=True)
+        return sum(round(float((lengths * sampler.chances).sum())) for lengths, sampler in pairs)
 
     def steps(self, first_step: int) -> Iterator[DrawnStep]:
         """Give the records of each step from `first_step` on, for ever.
@@ -201,7 +203,7 @@ class Sources:
                 "tokens": tokens,
                 "record_share": records / records.sum(),
                 "token_share": tokens / tokens.sum(),
-                "epochs": records / np.array([len(each.rows) for each in self.sources]),
+                "epochs": records / np.array([sampler.chances.sum() for sampler in self.samplers]),
             }
         )
 

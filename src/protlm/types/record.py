@@ -21,12 +21,14 @@ TRACK_DTYPES: Mapping[str, np.dtype] = MappingProxyType(
         "mutated": np.dtype(np.uint8),
         "germline": np.dtype(np.uint8),
         "weight": np.dtype(np.float32),
+        "column": np.dtype(np.uint16),
     }
 )
 """The per-residue tracks and how they are stored; 0 always means not known.
 
 `region`, `segment` and `mutated` hold codes of `protlm.types.regions`, `position` packed labels,
-`germline` the letter (as a byte) that the nearest germline has there, `weight` numbers of the user's own.
+`germline` the letter (as a byte) that the nearest germline has there, `weight` numbers of the user's own,
+`column` the 1-based residue of its family's wild type that a residue is aligned to.
 """
 
 _RESIDUES = re.compile(f"[{STANDARD}{UNUSUAL}]+")
@@ -120,10 +122,17 @@ class Record:
     """Values of other columns, by name."""
     group: str = ""
     """What must stay on one side of a split: a clonotype, a donor, a cluster."""
+    sample_weight: float = field(default=1.0, compare=False)
+    """Chance to be drawn in an epoch of training, above 0 and at most 1: low where there are many alike."""
 
     def __post_init__(self) -> None:
         if not self.chains:
             raise DataError(f"record '{self.id}' has no chains", hint="a record needs at least one")
+        if not 0 < self.sample_weight <= 1:
+            raise DataError(
+                f"record '{self.id}' has the sample weight {self.sample_weight}",
+                hint="expected above 0 and at most 1",
+            )
 
     @property
     def chain_names(self) -> tuple[str, ...]:

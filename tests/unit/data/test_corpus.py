@@ -233,7 +233,7 @@ def test_the_manifest_counts_what_was_written(corpus, records):
     facts = json.loads((corpus.path / "manifest.json").read_text())
     assert facts["num_records"] == 50
     assert facts["num_residues"] == sum(len(record) for record in records)
-    assert facts["format_version"] == 2
+    assert facts["format_version"] == 3
 
 
 class TestSubsets:

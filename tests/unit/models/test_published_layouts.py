@@ -422,7 +422,9 @@ class TestPositionGap:
             RoFormerConfig(vocab_size=33, hidden_size=16, embedding_size=16, pad_token_id=1, **SIZES)
         ).eval()
         model = LanguageModel(module, replace(layout, position_gap=2), name="roformer")
-        with pytest.raises(ModelError, match=r"'roformer' \(roformer\) cannot leave a gap of 2 positions"):
+        with pytest.raises(
+            ModelError, match=r"'roformer' \(roformer\) cannot take residues at positions of their own"
+        ):
             model.logits(batch_of(model.layout, "AC/D"))
         model.layout = layout
         assert model.logits(batch_of(layout, "AC/D")).shape == (7, 33)

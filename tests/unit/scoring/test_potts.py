@@ -24,7 +24,7 @@ def family(rows, weights=None):
     rows = np.asarray(rows, dtype=np.uint8)
     weights = np.ones(len(rows)) if weights is None else np.asarray(weights)
     names = tuple(f"row {number}" for number in range(len(rows)))
-    return Alignment(WILD_TYPE, rows, INDEX, names, weights, {}, ())
+    return Alignment(WILD_TYPE, rows, INDEX, names, np.arange(len(rows)), weights, {}, ())
 
 
 def random_family(num=12, seed=0, letters=GAP + 1):

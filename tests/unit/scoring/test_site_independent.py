@@ -31,7 +31,14 @@ def states(*rows):
 def alignment(rows, weights, index=(0, 1, 2), wild_type=WILD_TYPE):
     names = tuple(f"row {number}" for number in range(len(rows)))
     return Alignment(
-        wild_type, states(*rows), np.array(index), names, np.array(weights, dtype=np.float64), {}, ()
+        wild_type,
+        states(*rows),
+        np.array(index),
+        names,
+        np.arange(len(rows)),
+        np.array(weights, dtype=np.float64),
+        {},
+        (),
     )
 
 
