@@ -54,6 +54,12 @@ def score(
             "or mutant  [default: wildtype]"
         ),
     ] = None,
+    ensemble: Annotated[
+        str | None,
+        typer.Option(
+            help="several models: mean of their scores, z (of standardised ones) or rank  [default: mean]"
+        ),
+    ] = None,
     offset: Annotated[int, typer.Option(help="subtracted from each printed position")] = 0,
     mutant_column: Annotated[str | None, typer.Option(help="column with the variants")] = None,
     invalid: Annotated[str, typer.Option(help="wrong rows: error, or drop (no score, a note)")] = "error",
@@ -83,6 +89,7 @@ def score(
         library=library,
         plan=plan,
         fill=fill,
+        ensemble=ensemble,
         offset=offset,
         mutant_column=mutant_column,
         invalid=options.choice("--invalid", invalid, ("error", "drop")),  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
 """The catalogue of published models, read without torch."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -61,12 +61,12 @@ def catalog() -> Mapping[str, CatalogEntry]:
     1024
     """
     text = resources.files("protlm.models").joinpath("catalog.toml").read_text(encoding="utf-8")
-    entries = {name: _entry(name, facts) for name, facts in tomllib.loads(text).items()}
+    entries = {name: _entry(name, **facts) for name, facts in tomllib.loads(text).items()}
     return MappingProxyType(entries)
 
 
-def _entry(name: str, facts: dict[str, Any]) -> CatalogEntry:
-    return CatalogEntry(name=name, **(facts | {"members": tuple(facts.get("members", ()))}))
+def _entry(name: str, *, members: Iterable[str] = (), **facts: Any) -> CatalogEntry:
+    return CatalogEntry(name=name, members=tuple(members), **facts)
 
 
 def layout_in_catalog(source: str) -> str | None:

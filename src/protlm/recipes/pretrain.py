@@ -180,17 +180,34 @@ def pretrain(
 
 def _same_config(run: Run, config: PretrainConfig) -> None:
     """Refuse to resume with other settings than the interrupted Run had."""
-    if not any(run.checkpoints_path.glob("step-*")):
-        return  # nothing was trained yet
-    old, new = run.read_config(), yaml.safe_load(config.dump())
-    with contextlib.suppress(ConfigError):  # settings that are new since then had their defaults
-        old = yaml.safe_load(PretrainConfig.from_dict(old).dump())
-    changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
-    if old and changed:
+    if changed := changed_settings(run, config):
         raise RunError(
             f"{run.path} was interrupted under other settings: {', '.join(changed)} changed",
             hint="choose another --out, or pass --force to start over",
         )
+
+
+def changed_settings(run: Run, config: PretrainConfig) -> list[str]:
+    """Name the settings that differ from those a model was trained with so far.
+
+    Parameters
+    ----------
+    run
+        Of pretrain, at any stage.
+    config
+        What is asked for now.
+
+    Returns
+    -------
+    list of str
+        Keys at the top, sorted; empty where nothing was trained yet.
+    """
+    if not run.is_done and not any(run.checkpoints_path.glob("step-*")):
+        return []
+    old, new = run.read_config(), yaml.safe_load(config.dump())
+    with contextlib.suppress(ConfigError):  # settings that are new since then had their defaults
+        old = yaml.safe_load(PretrainConfig.from_dict(old).dump())
+    return sorted(key for key in old.keys() | new.keys() if old and old.get(key) != new.get(key))
 
 
 @dataclass(frozen=True)

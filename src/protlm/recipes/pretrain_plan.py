@@ -21,7 +21,7 @@ TIMED_TOKENS = 1024
 """Tokens of the passes that are timed."""
 
 
-def dry_run(config: PretrainConfig, out: Path | str, *, device: str, say: Say) -> str:
+def dry_run(config: PretrainConfig, out: Path | str, *, device: str, num_runs: int = 1, say: Say) -> str:
     """Describe what a configuration would do, without training; leaves no Run behind.
 
     A new model is laid out without its weights, and one and two of its layers are timed, so that a model
@@ -35,6 +35,8 @@ def dry_run(config: PretrainConfig, out: Path | str, *, device: str, say: Say) -
         Where the Run would go; only its name is used.
     device
         Where to train.
+    num_runs
+        How many such Runs there will be, one after the other.
     say
         Tells the user what happens.
 
@@ -54,7 +56,7 @@ def dry_run(config: PretrainConfig, out: Path | str, *, device: str, say: Say) -
         _, micro_batches = next(parts.job.steps(0))
         size = _size(config, parts)
         seconds, computation = _time(config, parts, micro_batches[0], place)
-        at_once = num_launched()
+        seconds *= size.tokens / num_launched()
         # forward 2, gradients of the layers' inputs 2, and of the weights that are trained 2
         flops = (4 * parts.model.num_parameters + 2 * num_trained(parts.model)) * size.tokens
         return "\n".join(
@@ -66,7 +68,8 @@ def dry_run(config: PretrainConfig, out: Path | str, *, device: str, say: Say) -
                 f"tokens per step: {size.step_tokens:,.0f} in {len(micro_batches)} micro-batches",
                 f"tokens in all: {size.tokens:,.0f}, {size.epochs:.2f} epochs",
                 f"arithmetic in all: {flops:.2e} FLOP (6 × parameters × tokens where all are trained)",
-                f"estimated time: {duration(seconds * size.tokens / at_once)} (from a few layers timed here)",
+                f"estimated time: {duration(seconds)} (from a few layers timed here)",
+                *([f"of {num_runs} seeds: {duration(num_runs * seconds)}"] if num_runs > 1 else []),
                 "first records of the first batch, masked residues in lower case or as _:",
                 *_decoded(micro_batches[0], parts.model),
             ]

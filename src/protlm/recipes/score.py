@@ -15,10 +15,12 @@ from protlm.data.readers import ReadReport
 from protlm.errors import ConfigError
 from protlm.models.default import default_model
 from protlm.models.language_model import LanguageModel, Precision
-from protlm.models.loading import load_model
+from protlm.models.loading import load_members
+from protlm.models.members import expand
 from protlm.recipes.outputs import claim_file
 from protlm.recipes.score_run import run_plan
 from protlm.recipes.table_parts import discard
+from protlm.scoring.ensembles import WAYS, Way, check_way, combine
 from protlm.scoring.inputs import VariantTable, read_variants
 from protlm.scoring.libraries import combinations, single_substitutions
 from protlm.scoring.plans import make_plan
@@ -44,6 +46,7 @@ def score_file(
     library: str | None = None,
     plan: str = "masked_marginal",
     fill: str | None = None,
+    ensemble: str | None = None,
     offset: int = 0,
     mutant_column: str | None = None,
     invalid: Literal["error", "drop"] = "error",
@@ -62,7 +65,8 @@ def score_file(
     Parameters
     ----------
     models
-        Names or folders; several make an ensemble. None takes the packaged antibody model.
+        Names or folders; several make an ensemble, and so does one that stands for several. None takes the
+        packaged antibody model.
     wild_type
         A file with one record, a sequence, or a FASTA file with the chains of a complex.
     chain
@@ -80,6 +84,9 @@ def score_file(
     fill
         What stands at the other mutated sites under ``masked_marginal``: ``"wildtype"`` (default),
         ``"joint"`` or ``"mutant"``.
+    ensemble
+        How the scores of several models become one, a name in `protlm.scoring.ensembles.WAYS`; ``"mean"`` by
+        default.
     offset
         Subtracted from each printed position.
     mutant_column
@@ -106,6 +113,7 @@ def score_file(
     """
     claim_file(out, SUFFIXES, force=force)
     make_plan(plan, fill=fill)
+    _check_ensemble(ensemble, len(expand(models)))
     reading = ReadReport()
     reference = read_wild_type(wild_type, chain=chain, gaps=gaps, report=reading)
     for line in [reference.describe(), *reading.lines()]:
@@ -132,7 +140,7 @@ def score_file(
     without = sum(variant is None for variant in table.variants)
     if without:
         say(f"{without:,} of {len(table.variants):,} rows get no score; the column note says why")
-    loaded = [load_model(name, device=device, precision=precision) for name in models]
+    loaded = load_members(models, device=device, precision=precision)
     folder = out.with_name(out.name + ".parts")
     frame, results = score_table(
         loaded,
@@ -140,6 +148,7 @@ def score_file(
         reference,
         plan=plan,
         fill=fill,
+        ensemble=ensemble,
         max_tokens=max_tokens,
         folder=folder,
         is_agreed=is_agreed,
@@ -151,6 +160,7 @@ def score_file(
         reference,
         plan=plan,
         fill=fill,
+        ensemble=ensemble,
         offset=offset,
         precision=precision,
         mutant_column=table.column,
@@ -168,12 +178,13 @@ def score_table(
     *,
     plan: str = "masked_marginal",
     fill: str | None = None,
+    ensemble: str | None = None,
     max_tokens: int | None = None,
     folder: Path | None = None,
     is_agreed: bool = True,
     say: Say = lambda _: None,
 ) -> tuple[pl.DataFrame, list[VariantScores]]:
-    """Score a table of variants under each model; `score` is their mean.
+    """Score a table of variants under each model; `score` is that of their ensemble.
 
     Parameters
     ----------
@@ -185,7 +196,7 @@ def score_table(
         The reference.
     plan
         A name in the registry `plans`, or ``"package.module:Name"``.
-    fill
+    fill, ensemble
         As for `score_file`.
     max_tokens
         Token budget of a batch; by the device of each model if `None`.
@@ -209,6 +220,7 @@ def score_table(
         raise ConfigError(
             f"two models are called '{repeated.pop()}'", hint="rename one of the folders; columns go by name"
         )
+    _check_ensemble(ensemble, len(models))
     scorer = make_plan(plan, fill=fill)
     known = [variant for variant in table.variants if variant is not None]
     results = [
@@ -232,18 +244,36 @@ def score_table(
         values = np.full(len(has_score), np.nan)
         values[has_score] = result.scores
         columns[f"score_{result.model}"] = pl.Series(values).fill_nan(None)
-    stacked = np.stack([result.scores for result in results]).mean(axis=0)
-    mean = np.full(len(has_score), np.nan)
-    mean[has_score] = stacked
+    together = np.full(len(has_score), np.nan)
+    together[has_score] = _together(results, check_way(ensemble or "mean"), say)
     contexts = np.zeros(len(has_score), dtype=np.int32)
     contexts[has_score] = results[0].own_masked_contexts
     frame = table.frame.with_columns(
-        pl.Series("score", mean).fill_nan(None),
+        pl.Series("score", together).fill_nan(None),
         *(values.alias(name) for name, values in columns.items()),
         pl.Series("num_masked_contexts", contexts),
         pl.Series("note", table.notes, dtype=pl.String),
     )
     return frame, results
+
+
+def _check_ensemble(way: str | None, num_models: int) -> None:
+    if way is not None and check_way(way) and num_models < 2:
+        raise ConfigError(
+            f"--ensemble {way} puts several models together, and there is one",
+            hint="repeat --model, or name a folder that pretrain --seeds made, or esm1v",
+        )
+
+
+def _together(results: Sequence[VariantScores], way: Way, say: Say) -> np.ndarray:
+    if len(results) == 1:
+        return results[0].scores
+    names = [result.model for result in results]
+    combined = combine([result.scores for result in results], way, names=names)
+    say(f"score: {WAYS[way]}, {len(names)} models")
+    for note in combined.notes:
+        say(note)
+    return combined.scores
 
 
 def score(
@@ -254,6 +284,7 @@ def score(
     chain: str | None = None,
     plan: str = "masked_marginal",
     fill: str | None = None,
+    ensemble: str | None = None,
     offset: int = 0,
     device: str = "auto",
     precision: Precision = "float32",
@@ -264,8 +295,8 @@ def score(
     Parameters
     ----------
     model
-        A name, a folder, a loaded model, or several for an ensemble (their mean). `None` takes the
-        packaged antibody model, ``protlm-ab-mini``.
+        A name, a folder, a loaded model, or several for an ensemble; a name may stand for several, as
+        ``"esm1v"`` does. `None` takes the packaged antibody model, ``protlm-ab-mini``.
     wild_type
         A file, a sequence, or a record.
     variants
@@ -278,6 +309,8 @@ def score(
     fill
         What stands at the other mutated sites under ``masked_marginal``: ``"wildtype"`` (default),
         ``"joint"`` or ``"mutant"``.
+    ensemble
+        How the scores of several models become one: ``"mean"`` (default), ``"z"`` or ``"rank"``.
     offset
         Subtracted from each printed position.
     device, precision
@@ -297,8 +330,13 @@ def score(
     model = default_model([reference.record], say=lambda _: None) if model is None else model
     several = [model] if isinstance(model, str | LanguageModel) else list(model)
     loaded = [
-        each if isinstance(each, LanguageModel) else load_model(each, device=device, precision=precision)
+        member
         for each in several
+        for member in (
+            [each]
+            if isinstance(each, LanguageModel)
+            else load_members([each], device=device, precision=precision)
+        )
     ]
     if variants is None:
         table = single_substitutions(reference, offset=offset)
@@ -308,7 +346,9 @@ def score(
         parsed = [parse_variant(text, reference.residues, offset=offset) for text in variants]
         notes = ["" if variant.mutations else "wild type" for variant in parsed]
         table = VariantTable(pl.DataFrame({"mutant": list(variants)}), list(parsed), notes)
-    return score_table(loaded, table, reference, plan=plan, fill=fill, max_tokens=max_tokens)[0]
+    return score_table(
+        loaded, table, reference, plan=plan, fill=fill, ensemble=ensemble, max_tokens=max_tokens
+    )[0]
 
 
 def write_scores(frame: pl.DataFrame, out: Path, provenance: dict[str, Any]) -> None:
@@ -344,6 +384,7 @@ def provenance(
     *,
     plan: str,
     fill: str | None,
+    ensemble: str | None = None,
     offset: int,
     precision: str,
     mutant_column: str = "mutant",
@@ -354,7 +395,7 @@ def provenance(
     ----------
     models, results
         What ran and what it gave.
-    wild_type, plan, fill, offset, precision
+    wild_type, plan, fill, ensemble, offset, precision
         As asked for.
     mutant_column
         Which column of the result has the variants.
@@ -388,7 +429,7 @@ def provenance(
             }
             for model, result in zip(models, results, strict=True)
         ],
-        "ensemble": "mean" if len(models) > 1 else None,
+        "ensemble": (ensemble or "mean") if len(models) > 1 else None,
         "versions": {name: _version(name) for name in ("protlm", "torch", "transformers")},
     }
 
