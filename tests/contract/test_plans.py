@@ -52,9 +52,10 @@ def test_scores_do_not_depend_on_the_token_budget(plan, tiny_model, variants):
 
 def test_each_variant_rests_on_some_of_the_contexts_that_run(plan, tiny_model, variants):
     contexts, terms = plan_contexts(tiny_model, plan, Record("w", (Chain(WILD_TYPE),)), variants)
-    own = terms.num_masked_contexts
+    runs = contexts.runs()
+    own = terms.num_masked_contexts(runs)
     assert len(own) == len(variants)
-    of_the_wild_type = len(np.unique(terms.masked_context[terms.variant == len(variants)]))
+    of_the_wild_type = len(np.unique(runs.runs_of(terms.row[terms.variant == len(variants)])[0]))
     assert own.max() <= contexts.num_masked_contexts <= own.sum() + of_the_wild_type
     if not isinstance(plan, LegacyPseudoPerplexity):
         assert own[0] == own[4] == 0

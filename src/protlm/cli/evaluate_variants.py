@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from protlm.cli import options
-from protlm.cli.options import Device, Force, PrecisionName, Tokens
+from protlm.cli.options import Device, Force, Long, PrecisionName, Tokens, Window
 
 
 def add_to(verbs: typer.Typer) -> None:
@@ -30,6 +30,8 @@ def variants(
     ] = None,
     plan: Annotated[str, typer.Option(help="as for protlm score")] = "masked_marginal",
     fill: Annotated[str | None, typer.Option(help="as for protlm score")] = None,
+    long: Long = "error",
+    window: Window = None,
     sample: Annotated[
         int | None, typer.Option(help="at most this many variants of an assay, by number of mutations", min=2)
     ] = None,
@@ -59,6 +61,8 @@ def variants(
         alignments=dict(map(_named_file, alignment or [])),
         plan=plan,
         fill=fill,
+        long=options.choice("--long", long, ("error", "window", "tile")),  # type: ignore[arg-type]
+        window=window,
         sample=sample,
         seed=seed,
         invalid=options.choice("--invalid", invalid, ("error", "drop")),  # type: ignore[arg-type]

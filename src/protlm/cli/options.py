@@ -19,6 +19,16 @@ Tokens = Annotated[
         "--max-tokens", help="token budget of a batch; bounds memory; by the device if not said", min=1
     ),
 ]
+Long = Annotated[
+    str,
+    typer.Option(
+        help="a chain that a model does not take: error, window (a piece around each residue read) or tile "
+        "(fixed overlapping pieces)"
+    ),
+]
+Window = Annotated[
+    int | None, typer.Option(help="--long: residues of a piece  [default: what the model takes]")
+]
 Heavy = Annotated[str | None, typer.Option(help="column with the heavy chain")]
 Light = Annotated[str | None, typer.Option(help="column with the light chain")]
 Sequence = Annotated[str | None, typer.Option(help="column with a single chain")]

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from protlm.cli import options
-from protlm.cli.options import Device, Force, Gaps, PrecisionName, Tokens
+from protlm.cli.options import Device, Force, Gaps, Long, PrecisionName, Tokens, Window
 
 
 def add_to(app: typer.Typer) -> None:
@@ -54,6 +54,8 @@ def score(
             "or mutant  [default: wildtype]"
         ),
     ] = None,
+    long: Long = "error",
+    window: Window = None,
     ensemble: Annotated[
         str | None,
         typer.Option(
@@ -89,6 +91,8 @@ def score(
         library=library,
         plan=plan,
         fill=fill,
+        long=options.choice("--long", long, ("error", "window", "tile")),  # type: ignore[arg-type]
+        window=window,
         ensemble=ensemble,
         offset=offset,
         mutant_column=mutant_column,

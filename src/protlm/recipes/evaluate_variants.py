@@ -22,6 +22,7 @@ from protlm.recipes.table_parts import discard
 from protlm.runs import Run
 from protlm.scoring.plans import make_plan
 from protlm.scoring.site_independent import BLOSUM62, SiteIndependent
+from protlm.scoring.windows import LengthPolicy, Long
 from protlm.types.alphabet import STANDARD
 from protlm.types.record import Chain, Record
 
@@ -39,6 +40,8 @@ def evaluate_variants(
     alignments: Mapping[str, Path] | None = None,
     plan: str = "masked_marginal",
     fill: str | None = None,
+    long: Long = "error",
+    window: int | None = None,
     sample: int | None = None,
     seed: int = 0,
     invalid: Literal["error", "drop"] = "error",
@@ -69,7 +72,7 @@ def evaluate_variants(
         Only these, by id; all by default.
     alignments
         A file by assay id.
-    plan, fill
+    plan, fill, long, window
         As for `protlm.recipes.score.score_file`.
     sample
         At most this many variants of an assay, drawn in proportion to their numbers of mutations.
@@ -91,7 +94,7 @@ def evaluate_variants(
     DataError
         If the folder or an assay is wrong.
     """
-    scorer = make_plan(plan, fill=fill)
+    scorer, length = make_plan(plan, fill=fill), LengthPolicy(long, window)
     found, _ = find_assays(folder, None if reference is None else read_reference(reference))
     for name, reason in found.left_out.items():
         say(f"left out: {name} ({reason})")
@@ -112,6 +115,7 @@ def evaluate_variants(
         "folder": str(folder),
         "plan": plan,
         "fill": fill,
+        **length.facts(),
         "sample": sample,
         "seed": seed,
         "precision": precision,
@@ -134,6 +138,7 @@ def evaluate_variants(
                 title,
                 Record(assay.facts.id, (Chain(assay.facts.wild_type),)),
                 assay.variants,
+                length=length,
                 max_tokens=max_tokens,
                 folder=run.checkpoints_path / assay.facts.id,
                 is_agreed=is_agreed,

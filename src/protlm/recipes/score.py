@@ -24,8 +24,9 @@ from protlm.scoring.ensembles import WAYS, Way, check_way, combine
 from protlm.scoring.inputs import VariantTable, read_variants
 from protlm.scoring.libraries import combinations, single_substitutions
 from protlm.scoring.plans import make_plan
-from protlm.scoring.variants import VariantScores
+from protlm.scoring.variants import WHOLE, VariantScores
 from protlm.scoring.wild_type import WildType, read_wild_type
+from protlm.scoring.windows import LengthPolicy, Long
 from protlm.types.record import Record
 from protlm.types.variant import parse_variant
 
@@ -46,6 +47,8 @@ def score_file(
     library: str | None = None,
     plan: str = "masked_marginal",
     fill: str | None = None,
+    long: Long = "error",
+    window: int | None = None,
     ensemble: str | None = None,
     offset: int = 0,
     mutant_column: str | None = None,
@@ -84,6 +87,11 @@ def score_file(
     fill
         What stands at the other mutated sites under ``masked_marginal``: ``"wildtype"`` (default),
         ``"joint"`` or ``"mutant"``.
+    long
+        What is done with a chain that a model does not take: ``"error"``, ``"window"`` (a piece around each
+        residue that is read) or ``"tile"`` (fixed overlapping pieces).
+    window
+        Residues of a piece; what the model takes if `None`.
     ensemble
         How the scores of several models become one, a name in `protlm.scoring.ensembles.WAYS`; ``"mean"`` by
         default.
@@ -113,6 +121,7 @@ def score_file(
     """
     claim_file(out, SUFFIXES, force=force)
     make_plan(plan, fill=fill)
+    length = LengthPolicy(long, window)
     _check_ensemble(ensemble, len(expand(models)))
     reading = ReadReport()
     reference = read_wild_type(wild_type, chain=chain, gaps=gaps, report=reading)
@@ -148,6 +157,7 @@ def score_file(
         reference,
         plan=plan,
         fill=fill,
+        length=length,
         ensemble=ensemble,
         max_tokens=max_tokens,
         folder=folder,
@@ -160,6 +170,7 @@ def score_file(
         reference,
         plan=plan,
         fill=fill,
+        length=length,
         ensemble=ensemble,
         offset=offset,
         precision=precision,
@@ -178,6 +189,7 @@ def score_table(
     *,
     plan: str = "masked_marginal",
     fill: str | None = None,
+    length: LengthPolicy = WHOLE,
     ensemble: str | None = None,
     max_tokens: int | None = None,
     folder: Path | None = None,
@@ -198,6 +210,8 @@ def score_table(
         A name in the registry `plans`, or ``"package.module:Name"``.
     fill, ensemble
         As for `score_file`.
+    length
+        What is done with a chain that a model does not take.
     max_tokens
         Token budget of a batch; by the device of each model if `None`.
     folder
@@ -231,6 +245,7 @@ def score_table(
             wild_type.record,
             known,
             chain=wild_type.chain,
+            length=length,
             max_tokens=max_tokens,
             folder=folder,
             is_agreed=is_agreed,
@@ -284,6 +299,8 @@ def score(
     chain: str | None = None,
     plan: str = "masked_marginal",
     fill: str | None = None,
+    long: Long = "error",
+    window: int | None = None,
     ensemble: str | None = None,
     offset: int = 0,
     device: str = "auto",
@@ -309,6 +326,11 @@ def score(
     fill
         What stands at the other mutated sites under ``masked_marginal``: ``"wildtype"`` (default),
         ``"joint"`` or ``"mutant"``.
+    long
+        What is done with a chain that a model does not take: ``"error"``, ``"window"`` (a piece around each
+        residue that is read) or ``"tile"`` (fixed overlapping pieces).
+    window
+        Residues of a piece; what the model takes if `None`.
     ensemble
         How the scores of several models become one: ``"mean"`` (default), ``"z"`` or ``"rank"``.
     offset
@@ -346,6 +368,10 @@ def score(
         parsed = [parse_variant(text, reference.residues, offset=offset) for text in variants]
         notes = ["" if variant.mutations else "wild type" for variant in parsed]
         table = VariantTable(pl.DataFrame({"mutant": list(variants)}), list(parsed), notes)
+    length = LengthPolicy(long, window)
+    return score_table(loaded, table, reference, plan=plan, fill=fill, length=length, max_tokens=max_tokens)[
+        0
+    ]
     return score_table(
         loaded, table, reference, plan=plan, fill=fill, ensemble=ensemble, max_tokens=max_tokens
     )[0]
@@ -384,6 +410,7 @@ def provenance(
     *,
     plan: str,
     fill: str | None,
+    length: LengthPolicy,
     ensemble: str | None = None,
     offset: int,
     precision: str,
@@ -395,6 +422,7 @@ def provenance(
     ----------
     models, results
         What ran and what it gave.
+    wild_type, plan, fill, length, offset, precision
     wild_type, plan, fill, ensemble, offset, precision
         As asked for.
     mutant_column
@@ -406,6 +434,7 @@ def provenance(
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "plan": plan,
         "fill": fill or ("wildtype" if plan == "masked_marginal" else None),
+        **length.facts(),
         "offset": offset,
         "mutant_column": mutant_column,
         "precision": precision,
@@ -424,6 +453,7 @@ def provenance(
                 "name": model.name,
                 "parameters": model.num_parameters,
                 "revision": getattr(model.module.config, "_commit_hash", None),
+                "cut_to": result.cut_to,
                 "num_contexts": result.num_contexts,
                 "num_masked_contexts": result.num_masked_contexts,
             }

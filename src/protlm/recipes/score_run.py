@@ -16,9 +16,11 @@ from protlm.models.language_model import LanguageModel
 from protlm.progress import Progress, duration
 from protlm.recipes.table_parts import TableParts
 from protlm.scoring.chunks import cut
-from protlm.scoring.engine import MASK, ContextList, run_contexts
+from protlm.scoring.contexts import MASK, ContextList
+from protlm.scoring.engine import run_contexts
 from protlm.scoring.plans import Plan, Terms
-from protlm.scoring.variants import VariantScores, plan_contexts
+from protlm.scoring.variants import WHOLE, VariantScores, plan_contexts, windows_of
+from protlm.scoring.windows import LengthPolicy, Windows, tile_starts
 from protlm.types.record import Record
 from protlm.types.variant import Variant
 
@@ -38,6 +40,7 @@ def run_plan(
     variants: Sequence[Variant],
     *,
     chain: int = 0,
+    length: LengthPolicy = WHOLE,
     max_tokens: int | None = None,
     folder: Path | None = None,
     is_agreed: bool = True,
@@ -47,7 +50,7 @@ def run_plan(
 
     Parameters
     ----------
-    model, plan, wild_type, variants, chain
+    model, plan, wild_type, variants, chain, length
         As for `protlm.scoring.variants.score_variants`.
     name
         Of the plan, for messages.
@@ -67,7 +70,7 @@ def run_plan(
     Interrupted
         On Ctrl-C, where finished chunks are kept.
     """
-    job = _Job(model, plan, wild_type, chain, max_tokens or model.token_budget)
+    job = _Job(model, plan, wild_type, chain, length, max_tokens or model.token_budget)
     rows = cut(plan, variants, len(wild_type))
     chunks = [[variants[row] for row in own] for own in rows]
     kept = _kept(folder, job, name, variants) if len(chunks) > 1 else None
@@ -77,6 +80,8 @@ def run_plan(
         f"{model.name}: {name}, {masked:,} masked contexts ({total:,} in all) "
         f"for {len(variants):,} variants; {getattr(model, 'path', '')}"
     )
+    if job.windows is not None:
+        say(_how_it_is_cut(job.windows, wild_type))
     todo = [size for number, (size, _) in enumerate(sizes) if kept is None or not kept.has(number)]
     if len(todo) < len(sizes):
         say(f"{model.name}: resuming after {len(sizes) - len(todo):,} of {len(sizes):,} finished chunks")
@@ -86,9 +91,9 @@ def run_plan(
         found = pl.concat(_run_chunks(job, chunks, kept, progress)) if chunks else _NOTHING
     say(f"{model.name}: took {duration(time.perf_counter() - begin)}")
     back = np.argsort(np.concatenate(rows)) if rows else np.zeros(0, dtype=np.int64)
-    return VariantScores(
-        model.name, found["score"].to_numpy()[back], found["own"].to_numpy()[back], total, masked
-    )
+    scores, own = (found[column].to_numpy()[back] for column in ("score", "own"))
+    cut_to = None if job.windows is None else job.windows.size
+    return VariantScores(model.name, scores, own, total, masked, cut_to)
 
 
 _NOTHING = pl.DataFrame(schema={"score": pl.Float64, "own": pl.Int64})
@@ -102,14 +107,23 @@ class _Job:
     plan: Plan
     wild_type: Record
     chain: int
+    length: LengthPolicy
     max_tokens: int
     _last: tuple[Sequence[Variant], ContextList, Terms] | None = None
 
     def contexts(self, chunk: Sequence[Variant]) -> tuple[ContextList, Terms]:
         """Plan a chunk."""
         if self._last is None or self._last[0] is not chunk:
-            self._last = chunk, *plan_contexts(self.model, self.plan, self.wild_type, chunk, chain=self.chain)
+            found = plan_contexts(
+                self.model, self.plan, self.wild_type, chunk, chain=self.chain, length=self.length
+            )
+            self._last = chunk, *found
         return self._last[1:]
+
+    @property
+    def windows(self) -> Windows | None:
+        """How the wild type is cut; `None` where it is not."""
+        return windows_of(self.model, self.wild_type, self.length)
 
     def size(self, chunk: Sequence[Variant]) -> tuple[int, int]:
         """Count the contexts of a chunk, and those that are masked."""
@@ -125,7 +139,7 @@ class _Job:
             max_tokens=self.max_tokens,
             on_batch=lambda done: progress.advance(units=done),
         )
-        return pl.DataFrame({"score": terms.scores(reads), "own": terms.num_masked_contexts})
+        return pl.DataFrame({"score": terms.scores(reads), "own": terms.num_masked_contexts(contexts.runs())})
 
 
 def _kept(folder: Path | None, job: _Job, name: str, variants: Sequence[Variant]) -> TableParts | None:
@@ -149,9 +163,19 @@ def _run_chunks(
         yield kept.read(number)
 
 
+def _how_it_is_cut(windows: Windows, wild_type: Record) -> str:
+    of = f"'{wild_type.id}' has {len(wild_type):,} residues: read"
+    if windows.kind == "window":
+        return f"{of} in windows of {windows.size:,} around each"
+    starts = tile_starts(len(wild_type), windows.size)
+    overlap = windows.size - int(np.diff(starts).max())
+    return f"{of} in {len(starts)} tiles of {windows.size:,} that overlap by {overlap:,} or more"
+
+
 def _ask(job: _Job, num_contexts: int, *, is_agreed: bool, say: Say) -> None:
     """Say how long it will take; refuse long work that is not agreed to."""
-    tokens = job.model.layout.num_positions(len(job.wild_type), len(job.wild_type.chains))
+    residues = len(job.wild_type) if job.windows is None else job.windows.size
+    tokens = job.model.layout.num_positions(residues, len(job.wild_type.chains))
     in_a_batch = max(1, job.max_tokens // tokens)
     if num_contexts / in_a_batch < _WORTH_A_PROBE:
         return
@@ -167,7 +191,7 @@ def _ask(job: _Job, num_contexts: int, *, is_agreed: bool, say: Say) -> None:
 
 def _seconds_of_a_batch(job: _Job, num_contexts: int) -> float:
     """Time the second of two batches; the first one also warms up."""
-    contexts = ContextList([job.wild_type])
+    contexts = ContextList([job.wild_type], job.windows)
     for index in range(min(num_contexts, len(job.wild_type.chains[0]))):
         contexts.read(contexts.context(0, [(0, index, MASK)]), 0, index)
     seconds = 0.0
@@ -186,6 +210,7 @@ def _digest(job: _Job, name: str, variants: Sequence[Variant]) -> str:
         "plan": name,
         "wild_type": [(chain.residues, int(chain.role)) for chain in job.wild_type.chains],
         "chain": job.chain,
+        "length": job.length.facts(),
     }
     digest = hashlib.blake2b(json.dumps(facts).encode(), digest_size=12)
     for variant in variants:

@@ -1,95 +1,22 @@
 """The masked-inference engine: run each distinct context once, read only what is asked for."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from protlm.data.collate import collate
-from protlm.data.flat import expand_slices, flatten_records
+from protlm.data.flat import FlatRecords, expand_slices, flatten_records
 from protlm.data.layout import TokenLayout
 from protlm.data.roles import with_roles
 from protlm.data.sampling import budget_batches
-from protlm.errors import DataError
 from protlm.models.language_model import MaskedModel
-from protlm.types.alphabet import STANDARD, UNUSUAL
-from protlm.types.batch import Batch
-from protlm.types.record import Record
+from protlm.scoring.contexts import MASK, ContextList, Runs
+from protlm.types.batch import NOT_A_RESIDUE, Batch
 
 DEFAULT_TOKEN_BUDGET = 4096
 """Tokens per batch; on a CPU more than this leaves the cache and is slower (`benchmarks/`)."""
-
-MASK = -1
-"""Stands for the mask token in the replacements of a context."""
-
-
-@dataclass
-class ContextList:
-    """Contexts to run over some base records, each distinct one kept once.
-
-    A context is a base record with some residues masked or replaced. A read asks for the
-    log-probabilities at one residue of one context.
-    """
-
-    bases: Sequence[Record]
-    _contexts: dict[tuple, int] = field(default_factory=dict)
-    _reads: dict[tuple[int, int, int], int] = field(default_factory=dict)
-    _numbers: dict[tuple[str, ...], int] = field(default_factory=dict)
-
-    def base(self, record: Record) -> int:
-        """Add a base record and give its index; one with the same residues is kept once.
-
-        Parameters
-        ----------
-        record
-            Another sequence than those there, such as a variant with an insertion.
-        """
-        key = tuple(chain.residues for chain in record.chains)
-        if key not in self._numbers:
-            self._numbers[key] = len(self.bases)
-            self.bases = [*self.bases, record]
-        return self._numbers[key]
-
-    def context(self, base: int, changes: Sequence[tuple[int, int, str | int]] = ()) -> int:
-        """Ask for a context and give its number.
-
-        Parameters
-        ----------
-        base
-            Index into `bases`.
-        changes
-            ``(chain, index, letter)`` per changed residue; `MASK` as letter masks it.
-        """
-        key = (base, tuple(sorted(changes, key=lambda change: change[:2])))
-        return self._contexts.setdefault(key, len(self._contexts))
-
-    def read(self, context: int, chain: int, index: int) -> int:
-        """Ask for the log-probabilities at a residue and give the number of the result row.
-
-        Parameters
-        ----------
-        context
-            From `context`.
-        chain, index
-            The residue, 0-based.
-        """
-        return self._reads.setdefault((context, chain, index), len(self._reads))
-
-    @property
-    def num_contexts(self) -> int:
-        """Distinct contexts."""
-        return len(self._contexts)
-
-    @property
-    def num_masked_contexts(self) -> int:
-        """Distinct contexts with at least one mask."""
-        return sum(any(letter == MASK for _, _, letter in changes) for _, changes in self._contexts)
-
-    @property
-    def num_reads(self) -> int:
-        """Result rows."""
-        return len(self._reads)
 
 
 def run_contexts(
@@ -100,6 +27,9 @@ def run_contexts(
     on_batch: Callable[[int], None] | None = None,
 ) -> np.ndarray:
     """Run all contexts and give the log-probabilities of every read.
+
+    Where a record is cut into pieces, those of a read are averaged over its pieces with their weights; the
+    probabilities of a residue then sum to a little less than 1.
 
     Parameters
     ----------
@@ -120,112 +50,108 @@ def run_contexts(
     Raises
     ------
     DataError
-        If a base record is longer than the model allows.
+        If a base record, or a piece of one, is longer than the model allows.
     """
-    results = np.zeros((contexts.num_reads, len(model.layout.tokens)), dtype=np.float32)
+    runs = contexts.runs()
+    results = np.zeros((len(runs.slots), len(model.layout.tokens)), dtype=np.float32)
     if not contexts.num_reads:
         return results
-    table = _Table.build(model, contexts)
+    table = _Table.build(model.layout, contexts)
     for chosen in budget_batches(table.lengths, max_tokens):
-        batch, rows, numbers = table.batch(chosen)
+        batch, rows, slots = table.batch(chosen)
         with torch.inference_mode():
             logprobs = torch.log_softmax(model.logits(batch, rows).float(), dim=-1)
-        results[numbers] = logprobs.cpu().numpy()
+        results[slots] = logprobs.cpu().numpy()
         if on_batch is not None:
             on_batch(len(chosen))
-    return results
+    return runs.answers(results, contexts.num_reads)
 
 
 @dataclass(frozen=True)
 class _Table:
-    """The contexts as arrays; changes and reads are sorted by context."""
+    """The runs as slices of the residues of the base records; changes and slots are sorted by run."""
 
-    bases: Batch
-    base_of: np.ndarray
-    """Base record per context."""
+    layout: TokenLayout
+    bases: FlatRecords
+    runs: Runs
     lengths: np.ndarray
-    """Tokens per context."""
+    """Tokens per run."""
     changes: "_Places"
-    reads: "_Places"
+    slots: "_Places"
 
     @classmethod
-    def build(cls, model: MaskedModel, contexts: ContextList) -> "_Table":
-        bases = collate(flatten_records(with_roles(contexts.bases, model.layout)), model.layout)
-        place = _token_of_residue(bases)
-        base_of = np.array([base for base, _ in contexts._contexts], dtype=np.int64)
-        changes = [
-            (number, place(base, chain, index), _token_id(letter, model.layout))
-            for number, (base, sites) in enumerate(contexts._contexts)
-            for chain, index, letter in sites
-        ]
-        reads = [
-            (context, place(base_of[context], chain, index), number)
-            for (context, chain, index), number in contexts._reads.items()
-        ]
-        num_contexts = len(base_of)
-        return cls(
-            bases=bases,
-            base_of=base_of,
-            lengths=bases.lengths.numpy()[base_of],
-            changes=_Places.build(changes, num_contexts),
-            reads=_Places.build(sorted(reads), num_contexts),
-        )
+    def build(cls, layout: TokenLayout, contexts: ContextList) -> "_Table":
+        bases, runs = flatten_records(with_roles(contexts.bases, layout)), contexts.runs()
+        if runs.is_cut:
+            bases = replace(bases, tracks={})
+        before = _residues_before(bases)
+        run, chain, index, letter = runs.changes.T
+        token = np.where(letter == MASK, layout.mask_id, layout.residue_ids[letter]).astype(np.int64)
+        changes = _Places.build(run, before(runs, run, chain) + index, token, len(runs.base))
+        run, chain, index = runs.slots.T
+        slots = _Places.build(run, before(runs, run, chain) + index, np.arange(len(run)), len(runs.base))
+        specials = layout.num_specials(bases.chains_per_record)
+        return cls(layout, bases, runs, runs.length + specials[runs.base], changes, slots)
 
     def batch(self, chosen: np.ndarray) -> tuple[Batch, torch.Tensor, np.ndarray]:
-        """Give the batch of some contexts, the rows to read in it, and where the results go."""
-        batch = self.bases.select(self.base_of[chosen])
-        starts = batch.offsets.numpy()[:-1]
-        slot, token, value = self.changes.of(chosen)
-        batch.tokens[torch.from_numpy(starts[slot] + token)] = torch.from_numpy(value)
-        slot, token, number = self.reads.of(chosen)
-        return batch, torch.from_numpy(starts[slot] + token), number
+        """Give the batch of some runs, the rows to read in it, and the slots they belong to."""
+        lengths = self.runs.length[chosen]
+        batch = collate(self._slices(chosen), self.layout)
+        token_of = np.flatnonzero(batch.chain_index.numpy() != NOT_A_RESIDUE)
+        starts = np.cumsum(lengths) - lengths
+        place, residue, token = self.changes.of(chosen)
+        batch.tokens[torch.from_numpy(token_of[starts[place] + residue])] = torch.from_numpy(token)
+        place, residue, slots = self.slots.of(chosen)
+        return batch, torch.from_numpy(token_of[starts[place] + residue]), slots
+
+    def _slices(self, chosen: np.ndarray) -> FlatRecords:
+        """Lay the residues of some runs end to end; a run that is cut is of a record of one chain."""
+        bases, base = self.bases, self.runs.base[chosen]
+        num_chains = bases.chains_per_record
+        chains = expand_slices((np.cumsum(num_chains) - num_chains)[base], num_chains[base])
+        is_alone = np.repeat(num_chains[base] == 1, num_chains[base])
+        run = np.repeat(chosen, num_chains[base])
+        lengths = np.where(is_alone, self.runs.length[run], bases.chain_lengths[chains])
+        starts = (np.cumsum(bases.chain_lengths) - bases.chain_lengths)[chains] + self.runs.start[run]
+        source = expand_slices(starts, lengths)
+        return FlatRecords(
+            residues=bases.residues[source],
+            chain_lengths=lengths,
+            chains_per_record=num_chains[base],
+            keys=bases.keys[base],
+            tracks={name: values[source] for name, values in bases.tracks.items()},
+            roles=bases.roles[chains],
+        )
 
 
 @dataclass(frozen=True)
 class _Places:
-    """Token places inside contexts with a value each: ``starts[c] : starts[c + 1]`` are context c's."""
+    """Residues of runs with a value each: ``starts[r] : starts[r + 1]`` are run r's, in ascending order."""
 
     starts: np.ndarray
-    tokens: np.ndarray
+    residues: np.ndarray
+    """Counted from the first residue of the run, over its chains."""
     values: np.ndarray
 
     @classmethod
-    def build(cls, entries: list[tuple[int, int, int]], num_contexts: int) -> "_Places":
-        array = np.array(entries, dtype=np.int64).reshape(-1, 3)
-        counts = np.bincount(array[:, 0], minlength=num_contexts)
-        return cls(np.concatenate([[0], np.cumsum(counts)]), array[:, 1], array[:, 2])
+    def build(cls, run: np.ndarray, residue: np.ndarray, value: np.ndarray, num_runs: int) -> "_Places":
+        order = np.lexsort((residue, run))
+        counts = np.bincount(run, minlength=num_runs)
+        return cls(np.concatenate([[0], np.cumsum(counts)]), residue[order], value[order])
 
-    def of(self, contexts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        counts = self.starts[contexts + 1] - self.starts[contexts]
-        source = expand_slices(self.starts[contexts], counts)
-        return np.repeat(np.arange(len(contexts)), counts), self.tokens[source], self.values[source]
-
-
-def _token_id(letter: str | int, layout: TokenLayout) -> int:
-    if isinstance(letter, int):
-        return layout.mask_id
-    if len(letter) != 1 or letter not in STANDARD + UNUSUAL:
-        raise DataError(f"{letter!r} is not a residue letter", hint=f"expected one of {STANDARD + UNUSUAL}")
-    return int(layout.residue_ids[ord(letter)])
+    def of(self, runs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        counts = self.starts[runs + 1] - self.starts[runs]
+        source = expand_slices(self.starts[runs], counts)
+        return np.repeat(np.arange(len(runs)), counts), self.residues[source], self.values[source]
 
 
-def _token_of_residue(bases: Batch) -> Callable[[int, int, int], int]:
-    """Look up the token of a residue, counted from the start of its sequence."""
-    index = bases.residue_index.numpy()
-    chain = bases.chain_index.numpy()
-    offsets = bases.offsets.numpy()
-    tables: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
+def _residues_before(bases: FlatRecords) -> Callable[[Runs, np.ndarray, np.ndarray], np.ndarray]:
+    """Count the residues between the start of a run and the first of a chain; negative in a piece."""
+    first_chain = np.cumsum(bases.chains_per_record) - bases.chains_per_record
+    first_residue = np.cumsum(bases.chain_lengths) - bases.chain_lengths
 
-    def place(base: int, chain_number: int, residue: int) -> int:
-        key = (int(base), chain_number)
-        if key not in tables:
-            span = slice(offsets[base], offsets[base + 1])
-            columns = np.flatnonzero(chain[span] == chain_number)
-            tables[key] = (index[span][columns], columns)
-        residues, columns = tables[key]
-        found = int(np.searchsorted(residues, residue))
-        if residue < 0 or found >= len(residues) or residues[found] != residue:
-            raise DataError(f"record {base} has no residue {residue} in chain {chain_number}")
-        return int(columns[found])
+    def before(runs: Runs, run: np.ndarray, chain: np.ndarray) -> np.ndarray:
+        first = first_chain[runs.base[run]]
+        return first_residue[first + chain] - first_residue[first] - runs.start[run]
 
-    return place
+    return before

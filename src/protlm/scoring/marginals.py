@@ -5,7 +5,7 @@ from typing import Literal, Protocol
 
 from protlm.data.layout import TokenLayout
 from protlm.errors import ConfigError
-from protlm.scoring.engine import MASK, ContextList
+from protlm.scoring.contexts import MASK, ContextList
 from protlm.scoring.plans import Terms
 from protlm.types.variant import Mutation, Variant
 
@@ -38,8 +38,8 @@ class WildtypeMarginal(_ReadsMutatedSites):
     ) -> Terms:
         """Ask for one context, and one read per mutated site; see `protlm.scoring.plans.Plan`."""
 
-        def read(_: Variant, mutation: Mutation) -> tuple[int, int]:
-            return contexts.read(contexts.context(base), chain, mutation.index), -1
+        def read(_: Variant, mutation: Mutation) -> int:
+            return contexts.read(contexts.context(base), chain, mutation.index)
 
         return _terms(variants, layout, read)
 
@@ -80,15 +80,14 @@ class MaskedMarginal(_ReadsMutatedSites):
     ) -> Terms:
         """Ask for the masked contexts, and one read per mutated site; see `protlm.scoring.plans.Plan`."""
 
-        def read(variant: Variant, mutation: Mutation) -> tuple[int, int]:
+        def read(variant: Variant, mutation: Mutation) -> int:
             changes = [(chain, mutation.index, MASK)]
             if self.fill == "joint":
                 changes = [(chain, each.index, MASK) for each in variant.mutations]
             elif self.fill == "mutant":
                 others = [each for each in variant.mutations if each is not mutation]
                 changes += [(chain, each.index, each.mutant) for each in others]
-            context = contexts.context(base, changes)
-            return contexts.read(context, chain, mutation.index), context
+            return contexts.read(contexts.context(base, changes), chain, mutation.index)
 
         return _terms(variants, layout, read)
 
@@ -110,18 +109,18 @@ class MutantMarginal(_ReadsMutatedSites):
     ) -> Terms:
         """Ask for one context per variant, and one read per mutated site; see `protlm.scoring.plans.Plan`."""
 
-        def read(variant: Variant, mutation: Mutation) -> tuple[int, int]:
+        def read(variant: Variant, mutation: Mutation) -> int:
             context = contexts.context(base, [(chain, each.index, each.mutant) for each in variant.mutations])
-            return contexts.read(context, chain, mutation.index), -1
+            return contexts.read(context, chain, mutation.index)
 
         return _terms(variants, layout, read)
 
 
 class ReadSite(Protocol):
-    """Gives the result row of a mutated site, and which masked context it reads."""
+    """Gives the result row of a mutated site."""
 
-    def __call__(self, variant: Variant, mutation: Mutation, /) -> tuple[int, int]:
-        """Give the row, and the context, -1 where nothing in it is masked."""
+    def __call__(self, variant: Variant, mutation: Mutation, /) -> int:
+        """Give the row."""
         ...
 
 
@@ -129,7 +128,7 @@ def _terms(variants: Sequence[Variant], layout: TokenLayout, read: ReadSite) -> 
     entries = []
     for number, variant in enumerate(variants):
         for mutation in variant.mutations:
-            row, context = read(variant, mutation)
-            entries.append((number, row, layout.ids[mutation.mutant], 1.0, context))
-            entries.append((number, row, int(layout.residue_ids[ord(mutation.wild_type)]), -1.0, context))
+            row = read(variant, mutation)
+            entries.append((number, row, layout.ids[mutation.mutant], 1.0))
+            entries.append((number, row, int(layout.residue_ids[ord(mutation.wild_type)]), -1.0))
     return Terms.build(entries, len(variants))

@@ -12,7 +12,7 @@ import numpy as np
 from protlm.data.layout import TokenLayout
 from protlm.errors import ConfigError, DataError
 from protlm.registry import Registry
-from protlm.scoring.engine import MASK, ContextList
+from protlm.scoring.contexts import MASK, ContextList, Runs
 from protlm.types.record import Record
 from protlm.types.variant import Variant
 
@@ -46,8 +46,6 @@ class Terms:
     """Token id whose log-probability counts."""
     weight: np.ndarray
     """float64."""
-    masked_context: np.ndarray
-    """Which context it reads, where something in that is masked; else -1."""
     num_variants: int
     transform: Callable[[np.ndarray], np.ndarray] | None = None
     """Of the log-probabilities, before they are weighted."""
@@ -55,12 +53,12 @@ class Terms:
     @classmethod
     def build(
         cls,
-        entries: Sequence[tuple[int, int, int, float, int]],
+        entries: Sequence[tuple[int, int, int, float]],
         num_variants: int,
         *,
         transform: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> "Terms":
-        """Make arrays of ``(variant, row, token, weight, masked context)``.
+        """Make arrays of ``(variant, row, token, weight)``.
 
         Parameters
         ----------
@@ -71,10 +69,9 @@ class Terms:
         transform
             Of the log-probabilities.
         """
-        columns = list(zip(*entries, strict=True)) or [()] * 5
-        variant, row, token, masked = (np.array(columns[place], dtype=np.int64) for place in (0, 1, 2, 4))
-        weight = np.array(columns[3], dtype=np.float64)
-        return cls(variant, row, token, weight, masked, num_variants, transform)
+        columns = list(zip(*entries, strict=True)) or [()] * 4
+        variant, row, token = (np.array(columns[place], dtype=np.int64) for place in range(3))
+        return cls(variant, row, token, np.array(columns[3], dtype=np.float64), num_variants, transform)
 
     def scores(self, reads: np.ndarray) -> np.ndarray:
         """Give one score per variant, float64.
@@ -91,11 +88,23 @@ class Terms:
         has_terms = np.bincount(self.variant, minlength=self.num_variants + 1)[:-1] > 0
         return np.where(has_terms, sums[:-1] - sums[-1], 0.0)
 
-    @property
-    def num_masked_contexts(self) -> np.ndarray:
-        """How many distinct masked contexts of its own the score of each variant rests on, int64."""
-        pairs = np.stack([self.variant, self.masked_context], axis=1)[self.masked_context >= 0]
-        counts = np.bincount(np.unique(pairs, axis=0)[:, 0], minlength=self.num_variants)
+    def num_masked_contexts(self, runs: Runs) -> np.ndarray:
+        """Count the distinct masked contexts of its own that the score of each variant rests on.
+
+        Parameters
+        ----------
+        runs
+            Of the contexts that the reads are of.
+
+        Returns
+        -------
+        numpy.ndarray
+            int64 ``[num_variants]``; where a record is cut, pieces count.
+        """
+        run, counts = runs.runs_of(self.row)
+        pairs = np.repeat(self.variant, counts) * len(runs.base) + run
+        pairs = np.unique(pairs[runs.is_masked[run]])
+        counts = np.bincount(pairs // max(1, len(runs.base)), minlength=self.num_variants)
         return counts[: self.num_variants]
 
 

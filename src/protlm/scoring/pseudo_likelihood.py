@@ -7,13 +7,11 @@ from typing import Protocol
 import numpy as np
 
 from protlm.data.layout import TokenLayout
-from protlm.scoring.engine import MASK, ContextList
+from protlm.scoring.contexts import MASK, Change, ContextList
 from protlm.scoring.plans import Terms
 from protlm.types.alphabet import STANDARD
 from protlm.types.record import Record
 from protlm.types.variant import Variant
-
-Change = tuple[int, int, str | int]
 
 
 class _ReadsEveryResidue:
@@ -44,9 +42,8 @@ class PseudoLogLikelihood(_ReadsEveryResidue):
     ) -> Terms:
         """Ask for every residue of every variant masked once; see `protlm.scoring.plans.Plan`."""
 
-        def read(home: int, changes: Sequence[Change], place: tuple[int, int]) -> tuple[int, int]:
-            context = _masked(contexts, home, changes, place)
-            return contexts.read(context, *place), context
+        def read(home: int, changes: Sequence[Change], place: tuple[int, int]) -> int:
+            return contexts.read(_masked(contexts, home, changes, place), *place)
 
         return _sums_over_residues(contexts, base, chain, variants, layout, read)
 
@@ -74,8 +71,8 @@ class OneFellSwoop(_ReadsEveryResidue):
     ) -> Terms:
         """Ask for one unmasked context per variant; see `protlm.scoring.plans.Plan`."""
 
-        def read(home: int, changes: Sequence[Change], place: tuple[int, int]) -> tuple[int, int]:
-            return contexts.read(contexts.context(home, changes), *place), -1
+        def read(home: int, changes: Sequence[Change], place: tuple[int, int]) -> int:
+            return contexts.read(contexts.context(home, changes), *place)
 
         terms = _sums_over_residues(contexts, base, chain, variants, layout, read)
         return replace(terms, transform=masked_from_visible)
@@ -125,7 +122,7 @@ class LegacyPseudoPerplexity(_ReadsEveryResidue):
                 place = (chain, index - 1)
                 context = _masked(contexts, home, changes, place)
                 token = int(layout.residue_ids[ord(residues[index])])
-                entries.append((number, contexts.read(context, *place), token, 1.0, context))
+                entries.append((number, contexts.read(context, *place), token, 1.0))
         return Terms.build(entries, len(variants))
 
 
@@ -144,8 +141,7 @@ def _sums_over_residues(
     for number, variant in [*changed, *reference]:
         home, changes, record = _locate(contexts, base, chain, variant)
         for place, letter in _standard_residues(record):
-            row, context = read(home, changes, place)
-            entries.append((number, row, layout.ids[letter], 1.0, context))
+            entries.append((number, read(home, changes, place), layout.ids[letter], 1.0))
     return Terms.build(entries, len(variants))
 
 
@@ -177,8 +173,8 @@ def _standard_residues(record: Record) -> Iterator[tuple[tuple[int, int], str]]:
 
 
 class ReadResidue(Protocol):
-    """Gives the result row of a residue in a variant, and which masked context it reads."""
+    """Gives the result row of a residue in a variant."""
 
-    def __call__(self, home: int, changes: Sequence[Change], place: tuple[int, int], /) -> tuple[int, int]:
-        """Give the row, and the context, -1 where nothing in it is masked."""
+    def __call__(self, home: int, changes: Sequence[Change], place: tuple[int, int], /) -> int:
+        """Give the row."""
         ...

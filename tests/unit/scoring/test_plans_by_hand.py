@@ -22,6 +22,7 @@ import pytest
 
 from fixtures.builders import as_record
 from fixtures.table_model import Coupling
+from protlm.scoring.contexts import MASK, ContextList
 from protlm.scoring.plans import Terms, make_plan, plans
 from protlm.scoring.pseudo_likelihood import masked_from_visible
 from protlm.scoring.variants import score_variants
@@ -271,7 +272,11 @@ def test_scores_are_differences_of_natural_log_probabilities(table_model):
 
 
 def test_a_context_that_two_terms_of_a_variant_share_counts_once():
-    variant, context = np.array([0, 0, 1, 1, 3]), np.array([5, 5, 5, 6, -1])
-    entries = [(v, 0, 0, 1.0, c) for v, c in zip(variant.tolist(), context.tolist(), strict=True)]
-    terms = Terms.build(entries, 4)
-    assert terms.num_masked_contexts.tolist() == [1, 2, 0, 0]
+    """Reads 0 and 1 are of one masked context, 2 of another, 3 of an unmasked one."""
+    contexts = ContextList([as_record(WILD_TYPE)])
+    first, second = contexts.context(0, [(0, 1, MASK), (0, 2, MASK)]), contexts.context(0, [(0, 3, MASK)])
+    for context, index in ((first, 1), (first, 2), (second, 3), (contexts.context(0), 3)):
+        contexts.read(context, 0, index)
+    rows = {0: [0, 1, 1], 1: [0, 2], 3: [3]}
+    terms = Terms.build([(variant, row, 0, 1.0) for variant in rows for row in rows[variant]], 4)
+    assert terms.num_masked_contexts(contexts.runs()).tolist() == [1, 2, 0, 0]
