@@ -369,11 +369,15 @@ def score(
         notes = ["" if variant.mutations else "wild type" for variant in parsed]
         table = VariantTable(pl.DataFrame({"mutant": list(variants)}), list(parsed), notes)
     length = LengthPolicy(long, window)
-    return score_table(loaded, table, reference, plan=plan, fill=fill, length=length, max_tokens=max_tokens)[
-        0
-    ]
     return score_table(
-        loaded, table, reference, plan=plan, fill=fill, ensemble=ensemble, max_tokens=max_tokens
+        loaded,
+        table,
+        reference,
+        plan=plan,
+        fill=fill,
+        length=length,
+        ensemble=ensemble,
+        max_tokens=max_tokens,
     )[0]
 
 
@@ -422,8 +426,7 @@ def provenance(
     ----------
     models, results
         What ran and what it gave.
-    wild_type, plan, fill, length, offset, precision
-    wild_type, plan, fill, ensemble, offset, precision
+    wild_type, plan, fill, length, ensemble, offset, precision
         As asked for.
     mutant_column
         Which column of the result has the variants.
