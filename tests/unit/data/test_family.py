@@ -83,7 +83,7 @@ def test_tokens_stand_where_their_column_is():
 
 def test_a_column_beyond_the_model_is_an_error():
     record = Record("a", (Chain("KA", tracks={"column": np.array([2, 40], np.uint16)}),))
-    with pytest.raises(DataError, match="aligned to position 40 .* at most 20 tokens"):
+    with pytest.raises(DataError, match=r"aligned to position 40 .* at most 20 tokens"):
         collate(flatten_records([record]), esm_layout(max_tokens=20))
 
 
