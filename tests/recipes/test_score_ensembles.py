@@ -99,7 +99,7 @@ def test_a_variant_that_one_model_leaves_out_has_no_score_and_is_counted(monkeyp
     frame, _ = score_table([first, second], table, wild_type, ensemble="rank", say=said.append)
     assert frame["score"].is_null().to_list() == [True] * 7 + [False] * (len(frame) - 7)
     assert frame["score_first"].null_count() == 0
-    assert any("7 of 190 variants have none" in line for line in said)
+    assert any("7 of 190 variants have no ensemble score" in line for line in said)
 
 
 @pytest.mark.parametrize("models", [["one"], ["one", "family"]])

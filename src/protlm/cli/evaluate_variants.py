@@ -32,6 +32,9 @@ def variants(
     fill: Annotated[str | None, typer.Option(help="as for protlm score")] = None,
     long: Long = "error",
     window: Window = None,
+    ensemble: Annotated[
+        str | None, typer.Option(help="also all models as one: mean, z or rank, as for protlm score")
+    ] = None,
     sample: Annotated[
         int | None, typer.Option(help="at most this many variants of an assay, by number of mutations", min=2)
     ] = None,
@@ -63,6 +66,7 @@ def variants(
         fill=fill,
         long=options.choice("--long", long, ("error", "window", "tile")),  # type: ignore[arg-type]
         window=window,
+        ensemble=ensemble,
         sample=sample,
         seed=seed,
         invalid=options.choice("--invalid", invalid, ("error", "drop")),  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
 """evaluate variants: a folder of deep mutational scans to a ProteinGym-style table."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,10 +16,12 @@ from protlm.errors import ConfigError, DataError, did_you_mean
 from protlm.evaluation.variant_averages import average_assays, bootstrap_averages, missing_cells
 from protlm.evaluation.variants import ALL, COVERED, METRICS, assay_rows
 from protlm.models.language_model import Precision
+from protlm.models.members import find_ensemble
 from protlm.recipes.evaluated import Say, load_models
 from protlm.recipes.score_run import run_plan
 from protlm.recipes.table_parts import discard
 from protlm.runs import Run
+from protlm.scoring.ensembles import Way, check_way, combine
 from protlm.scoring.plans import make_plan
 from protlm.scoring.site_independent import BLOSUM62, SiteIndependent
 from protlm.scoring.windows import LengthPolicy, Long
@@ -42,6 +44,7 @@ def evaluate_variants(
     fill: str | None = None,
     long: Long = "error",
     window: int | None = None,
+    ensemble: str | None = None,
     sample: int | None = None,
     seed: int = 0,
     invalid: Literal["error", "drop"] = "error",
@@ -60,7 +63,8 @@ def evaluate_variants(
     Parameters
     ----------
     models
-        Runs, folders or names.
+        Runs, folders or names; a name that stands for several, such as a folder that ``pretrain --seeds``
+        made, is its members and an ensemble of them.
     folder
         Assays, and the reference table unless `reference` is given.
     out
@@ -74,6 +78,9 @@ def evaluate_variants(
         A file by assay id.
     plan, fill, long, window
         As for `protlm.recipes.score.score_file`.
+    ensemble
+        How ensembles are made, a name in `protlm.scoring.ensembles.WAYS` (``"mean"`` where not said). If it
+        is said and no name stands for several, all the models are one ensemble.
     sample
         At most this many variants of an assay, drawn in proportion to their numbers of mutations.
     seed
@@ -107,7 +114,13 @@ def evaluate_variants(
             f"--alignment {unknown[0]}: there is no such assay",
             hint=did_you_mean(unknown[0], [_name(path, facts) for path, facts in wanted]),
         )
-    loaded = load_models(models, device, precision)
+    together = _ensembles(models, ensemble)
+    loaded = load_models(models, device, precision, members=True)
+    if taken := {each.name for each in together} & {model.name for model in loaded}:
+        raise ConfigError(
+            f"a model is called '{taken.pop()}', as an ensemble is",
+            hint="rename its folder; tables go by name",
+        )
     run = Run.create(out, verb="evaluate", force=force)
     settings = {
         "kind": "variants",
@@ -116,6 +129,7 @@ def evaluate_variants(
         "plan": plan,
         "fill": fill,
         **length.facts(),
+        "ensemble": ensemble,
         "sample": sample,
         "seed": seed,
         "precision": precision,
@@ -144,6 +158,8 @@ def evaluate_variants(
                 is_agreed=is_agreed,
                 say=say,
             ).scores
+        for each in together:
+            scores[each.name] = _combined(each, scores, say)
         alignment = _alignment(alignments.get(assay.facts.id), assay, say)
         scores |= baseline_scores(assay, alignment)
         _write_scores(run, assay, scores)
@@ -156,6 +172,44 @@ def evaluate_variants(
     run.note(device=str(loaded[0].device) if loaded else "", computation=loaded[0].path if loaded else "")
     run.finish()
     return run
+
+
+@dataclass(frozen=True)
+class _Ensemble:
+    """A column that is made of others."""
+
+    name: str
+    way: Way
+    members: tuple[str, ...] | None
+    """Columns; `None` is all models."""
+
+
+def _ensembles(models: Sequence[str], way: str | None) -> list[_Ensemble]:
+    """Give one ensemble for each name that stands for several models, or the one of all models."""
+    checked = check_way(way or "mean")
+    families = [family for family in map(find_ensemble, models) if family is not None]
+    found = [
+        _Ensemble(f"{family.name}-{checked}", checked, family.shown)
+        for family in families
+        if len(family.members) > 1
+    ]
+    if way is not None and not found:
+        if len(models) < 2:
+            raise ConfigError(
+                f"--ensemble {way} puts several models together, and there is "
+                + ("one" if models else "none"),
+                hint="repeat --model, or name a folder that pretrain --seeds made, or esm1v",
+            )
+        found = [_Ensemble(f"ensemble-{checked}", checked, None)]
+    return found
+
+
+def _combined(ensemble: _Ensemble, scores: Mapping[str, np.ndarray], say: Say) -> np.ndarray:
+    members = ensemble.members or tuple(scores)
+    combined = combine([scores[name] for name in members], ensemble.way, names=members)
+    for note in combined.notes:
+        say(f"  {ensemble.name}: {note}")
+    return combined.scores
 
 
 def thin(assay: Assay, size: int, *, seed: int = 0) -> Assay:

@@ -18,7 +18,7 @@ from protlm.errors import DataError, ModelError
 from protlm.evaluation.leakage import overlap
 from protlm.models.digest import model_digest
 from protlm.models.language_model import LanguageModel, Precision
-from protlm.models.loading import load_model
+from protlm.models.loading import load_members, load_model
 from protlm.progress import Progress, duration
 from protlm.recipes.prepare import open_source
 from protlm.recipes.table_parts import TableParts
@@ -100,7 +100,9 @@ def check_source(source: Path | str) -> None:
         check_file(source)
 
 
-def load_models(models: Sequence[str], device: str, precision: Precision) -> list[LanguageModel]:
+def load_models(
+    models: Sequence[str], device: str, precision: Precision, *, members: bool = False
+) -> list[LanguageModel]:
     """Load models whose names differ, because tables go by name.
 
     Parameters
@@ -109,13 +111,18 @@ def load_models(models: Sequence[str], device: str, precision: Precision) -> lis
         Runs, folders or names.
     device, precision
         Where and how to run them.
+    members
+        Whether a name that stands for several models is taken for all of them, or refused.
 
     Raises
     ------
     ModelError
         If two have one name, or one has that of a baseline.
     """
-    loaded = [load_model(name, device=device, precision=precision) for name in models]
+    if members:
+        loaded = load_members(models, device=device, precision=precision)
+    else:
+        loaded = [load_model(name, device=device, precision=precision) for name in models]
     names = [model.name for model in loaded]
     if taken := sorted(set(names) & set(BASELINE_NAMES)):
         raise ModelError(

@@ -95,11 +95,11 @@ def combine(scores: npt.ArrayLike, way: Way = "mean", *, names: Sequence[str] = 
     notes = []
     if without := int((~has_all).sum()):
         notes.append(
-            f"ensemble: {without:,} of {len(has_all):,} variants have none, as not every member scored them"
+            f"{without:,} of {len(has_all):,} variants have no ensemble score: not every member scored them"
         )
     if way != "mean" and known.shape[1] > 1:
         notes += [
-            f"ensemble: '{name}' scores all {known.shape[1]:,} variants alike and tells none from another"
+            f"'{name}' scores all {known.shape[1]:,} variants alike and tells none from another"
             for name, is_flat in zip(names, _is_constant(known), strict=True)
             if is_flat
         ]
