@@ -162,3 +162,30 @@ def test_a_dry_run_of_adapters_counts_them(corpus, tiny_esm2, tmp_path):
     config = PretrainConfig.load(path, tiny_settings(path, corpus, tiny_esm2))
     text = dry_run(config, tmp_path / "run", device="cpu", say=lambda _: None)
     assert re.search(r"size: [\d,]+ parameters, of which [\d,]+ \([\d.]+%\) are trained", text)
+
+
+def test_the_shape_of_esm_1v():
+    """By the specification's B1, and every number of the training says where it is from."""
+    path = next(path for path in CONFIGS if path.stem == "esm1v")
+    config = PretrainConfig.load(path)
+    sizes = laid_out(config)[0].module.config
+    assert (sizes.num_hidden_layers, sizes.hidden_size, sizes.num_attention_heads) == (33, 1280, 20)
+    assert (sizes.intermediate_size, sizes.vocab_size, config.model.layout.max_residues) == (5120, 33, 1022)
+    assert (sizes.position_embedding_type, sizes.token_dropout) == ("absolute", True)
+    assert (config.data.long_records, config.training.max_steps) == ("crop", 170_000)
+    text = path.read_text(encoding="utf-8")
+    unmarked = [
+        line
+        for line in text.splitlines()
+        if not line.startswith("#")
+        and any(character.isdigit() for character in line.partition("#")[0])
+        and not any(mark in line for mark in ("[published]", "[secondary source]", "[unknown, chosen]"))
+    ]
+    assert [line.split(":")[0].strip() for line in unmarked] == [
+        "micro_tokens",
+        "precision",
+        "eval_every",
+        "save_every",
+        "log_every",
+        "seed",
+    ]
