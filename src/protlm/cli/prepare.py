@@ -256,10 +256,11 @@ def _say_result(prepared: "Prepared | PreparedFamily", out: Path) -> None:
     for line in prepared.lines():
         options.say(line)
     facts = prepared.corpus.manifest
-    options.say(
-        f"{facts['num_records']:,} records, {facts['num_chains']:,} distinct chains, "
-        f"{facts['num_residues']:,} residues"
-    )
+    chains = "distinct chains"
+    if facts.get("num_chains_forgotten"):
+        chains = "chains (one that recurs after over four million others counts again)"
+    counts = f"{facts['num_records']:,} records, {facts['num_chains']:,} {chains}"
+    options.say(f"{counts}, {facts['num_residues']:,} residues")
     for name, count in facts["subsets"].items():
         options.say(f"  {out}:{name}: {count:,} records")
     typer.echo(out)

@@ -1,8 +1,9 @@
 """A Corpus: many records on disk as two memory-mapped Arrow tables, `chains` and `records`.
 
-``chains.arrow`` holds each distinct chain once. ``records.arrow`` lists, per record, the rows of its
-chains. A subset, a set of pairs or of negatives is another records table, ``records.NAME.arrow``, over
-the same chains; ``FOLDER:NAME`` opens it. Tokens are never stored.
+``chains.arrow`` holds each distinct chain once; only one that recurs after over four million others may stand
+there twice. ``records.arrow`` lists, per record, the rows of its chains. A subset, a set of pairs or of
+negatives is another records table, ``records.NAME.arrow``, over the same chains; ``FOLDER:NAME`` opens it.
+Tokens are never stored.
 """
 
 import hashlib
@@ -20,6 +21,7 @@ import pyarrow as pa
 from protlm.data.arrow_tables import MappedTable, TableWriter
 from protlm.data.flat import FlatRecords, expand_slices, record_key
 from protlm.data.hashing import combine
+from protlm.data.remembered import RecentRows
 from protlm.errors import DataError
 from protlm.types.record import TRACK_DTYPES, Chain, Record, Role
 
@@ -85,7 +87,7 @@ class CorpusWriter:
         self._part.mkdir(parents=True)
         self._chains = TableWriter(self._part / "chains.arrow", _CHAIN_SCHEMA)
         self._tables = {"": TableWriter(self._part / "records.arrow", _RECORD_SCHEMA)}
-        self._row_of_digest: dict[bytes, int] = {}
+        self._written = RecentRows()
         self.num_residues = 0
 
     def add(self, record: Record, *, subset: str = "") -> None:
@@ -130,6 +132,7 @@ class CorpusWriter:
             "format_version": FORMAT_VERSION,
             "num_records": self._tables[""].num_rows,
             "num_chains": self._chains.num_rows,
+            "num_chains_forgotten": self._written.num_forgotten,
             "num_residues": self.num_residues,
             "subsets": {name: table.num_rows for name, table in self._tables.items() if name},
             **(manifest or {}),
@@ -158,9 +161,10 @@ class CorpusWriter:
         digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
         digest.update(b"\x1f".join(parts))
         content = digest.digest()
-        row = self._row_of_digest.get(content)
+        row = self._written.find(content)
         if row is None:
-            row = self._row_of_digest[content] = self._chains.num_rows
+            row = self._chains.num_rows
+            self._written.add(content, row)
             self._chains.append(
                 {
                     "hash": content,

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from protlm.data.remembered import NumberSet
 from protlm.errors import DataError
 from protlm.types.alphabet import GapPolicy, ResidueError
 from protlm.types.record import Record
@@ -114,7 +115,7 @@ class ReadReport:
 
 
 class UniqueIds:
-    """Refuses or renames repeated ids; remembers 8 bytes of each.
+    """Refuses or renames repeated ids; remembers a hash of each, in some 15 bytes.
 
     Parameters
     ----------
@@ -130,7 +131,7 @@ class UniqueIds:
         self._policy = policy
         self._report = report
         self._remedy = remedy
-        self._seen: set[int] = set()
+        self._seen = NumberSet()
         self._next: dict[int, int] = {}
 
     def claim(self, name: str, where: str) -> str:
@@ -148,8 +149,7 @@ class UniqueIds:
         DataError
             If the id was used before and the policy says so.
         """
-        if hash(name) not in self._seen:
-            self._seen.add(hash(name))
+        if self._seen.add(hash(name)):
             return name
         if self._policy.duplicate_ids == "error":
             raise DataError(
