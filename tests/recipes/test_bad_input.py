@@ -946,6 +946,10 @@ ROWS = {
         "--two-domains split",
     ),
     "no variable domain among the first 200 records": ("x.fasta", ">a\nMKT\n", "numbering left out", None),
+    "a variable domain in fewer than 2 % of the chains of the first 200 records": (
+        *("x.fasta", f">a\n{VH}\n" + "".join(f">p{n}\nMKT\n" for n in range(60)), "numbering left out: only"),
+        "--receptor any",
+    ),
     "heavy and light columns swapped": ("x.csv", f"heavy,light\n{VL},{VH}\n", "the wrong way round", None),
 }
 

@@ -38,6 +38,8 @@ class NumberingReport:
     """Whether numbering was left out because the input does not look like antibodies."""
     num_probed: int = 0
     """Records that were looked at to tell."""
+    num_probed_receptors: int = 0
+    """Their chains that are receptors."""
     examples: dict[str, list[str]] = field(default_factory=dict)
     """The first few record ids by what is counted."""
 
@@ -60,6 +62,8 @@ class NumberingReport:
         if self.is_off:
             remedy = "protlm prepare --receptor antibody or tcr numbers all the same"
             kinds = "no antibody variable domain, nor one of a T-cell receptor,"
+            if few := self.num_probed_receptors:
+                kinds = f"only {few} × a variable domain of an antibody or a T-cell receptor"
             return [f"numbering left out: {kinds} in the first {self.num_probed:,} records; {remedy}"]
         lines = [
             f"numbered by IMGT: {n:,} chains of locus {locus}" for locus, n in sorted(self.numbered.items())

@@ -290,6 +290,24 @@ def test_auto_looks_for_both_kinds_where_both_are_there(asked):
     assert {types for types, _ in asked} == {"HKLABGD", "HKL"}  # the probe, then what it found
 
 
+@pytest.mark.parametrize(("count", "is_numbered"), [(3, False), (4, True)])
+def test_auto_leaves_general_proteins_alone_that_hold_a_few_receptors(count, is_numbered):
+    """Two in a hundred of the first 200 are asked for; 300 follow."""
+    proteins = [single(f"p{n}", GENERAL[n % 9 :] * 4) for n in range(500)]
+    for place in range(count):
+        proteins[50 * place] = single(f"a{place}", VH)
+    records, report = run(proteins)
+    assert len(records) == 500
+    assert sum("region" in record.chains[0].tracks for record in records) == count * is_numbered
+    assert report.is_off != is_numbered
+    if not is_numbered:
+        (line,) = report.lines()
+        assert (
+            "only 3 × a variable domain of an antibody or a T-cell receptor in the first 200 records" in line
+        )
+        assert "--receptor antibody" in line
+
+
 # --- more than one domain ---------------------------------------------------------------------------
 
 SCFV = VH + LINKER + VL
