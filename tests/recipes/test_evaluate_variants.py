@@ -10,7 +10,7 @@ from protlm.data.readers.assay_reference import AssayFacts
 from protlm.data.readers.assays import Assay
 from protlm.errors import ConfigError, DataError
 from protlm.models.architectures import EsmArchitecture
-from protlm.recipes.evaluate_variants import baseline_scores, evaluate_variants, thin
+from protlm.recipes.evaluate_variants import blosum62_scores, evaluate_variants, thin
 from protlm.scoring.plans import make_plan
 from protlm.scoring.variants import score_variants
 from protlm.types.record import Chain, Record
@@ -81,16 +81,16 @@ def test_scores_are_those_of_the_plan(folder, model, tmp_path):
 
 def test_an_alignment_adds_the_site_independent_model_and_the_covered_subset(folder, model, tmp_path):
     alignment = tmp_path / "family.a2m"
-    rows = [WILD_TYPE, "MKTAYLAKQR", "MRTAYIAKQ-", "MKSAYIGKQ-", "LKTAFIAKE-"]
+    rows = ["MKTAYIAKQr", "MKTAYLAKQr", "MRTAYIAKQ.", "MKSAYIGKQ.", "LKTAFIAKE."]
     alignment.write_text("".join(f">r{number}\n{row}\n" for number, row in enumerate(rows)))
     run = evaluate_variants(
         [model], folder, tmp_path / "run", alignments={"a": alignment}, device="cpu", say=quiet
     )
     table = pl.read_parquet(run.table_path("assays"))
     covered = table.filter((pl.col("subset") == "covered") & (pl.col("depth") == "all"))
-    assert set(covered["model"]) == {"tiny", "blosum62", "site_independent"}
+    assert set(covered["model"]) == {"tiny", "blosum62", "site_independent", "site_independent_blosum62"}
     assert set(covered["assay"]) == {"a"}
-    assert set(covered["n"]) == {9 * 19 + 2}  # the last column has too few residues
+    assert set(covered["n"]) == {9 * 19 + 2}  # the last residue of the query stands beside the columns
 
 
 def test_blosum62_is_the_change_of_the_score_summed():
@@ -99,7 +99,7 @@ def test_blosum62_is_the_change_of_the_score_summed():
     assay = Assay(
         AssayFacts("a", WILD_TYPE), ["", "", ""], variants, np.zeros(3), np.zeros(3, dtype=bool), "median"
     )
-    assert baseline_scores(assay)["blosum62"].tolist() == [-3.0, -6.0, -3.0]
+    assert blosum62_scores(assay).tolist() == [-3.0, -6.0, -3.0]
 
 
 def test_a_sample_keeps_the_shares_of_the_numbers_of_mutations():

@@ -44,7 +44,8 @@ def score(
         str,
         typer.Option(
             help="masked_marginal, wildtype_marginal, mutant_marginal, pseudo_log_likelihood, "
-            "one_fell_swoop, pppl_legacy or package.module:Name"
+            "one_fell_swoop, pppl_legacy or package.module:Name; with --alignment alone, also "
+            "site_independent, site_independent_blosum62 or potts"
         ),
     ] = "masked_marginal",
     fill: Annotated[
@@ -60,6 +61,13 @@ def score(
         str | None,
         typer.Option(
             help="several models: mean of their scores, z (of standardised ones) or rank  [default: mean]"
+        ),
+    ] = None,
+    alignment: Annotated[
+        Path | None,
+        typer.Option(
+            help="family of the wild type (a2m, a3m, FASTA, Stockholm): site-independent scores beside; "
+            "--model potts, site_independent or site_independent_blosum62 makes it a member"
         ),
     ] = None,
     offset: Annotated[int, typer.Option(help="subtracted from each printed position")] = 0,
@@ -94,6 +102,7 @@ def score(
         long=options.choice("--long", long, ("error", "window", "tile")),  # type: ignore[arg-type]
         window=window,
         ensemble=ensemble,
+        alignment=alignment,
         offset=offset,
         mutant_column=mutant_column,
         invalid=options.choice("--invalid", invalid, ("error", "drop")),  # type: ignore[arg-type]

@@ -9,7 +9,6 @@ import numpy as np
 import polars as pl
 import yaml
 
-from protlm.data.alignment import Alignment, read_alignment
 from protlm.data.readers.assay_reference import AssayFacts, find_assays, read_reference
 from protlm.data.readers.assays import Assay, read_assay
 from protlm.errors import ConfigError, DataError, did_you_mean
@@ -18,18 +17,20 @@ from protlm.evaluation.variants import ALL, COVERED, METRICS, assay_rows
 from protlm.models.language_model import Precision
 from protlm.models.members import find_ensemble
 from protlm.recipes.evaluated import Say, load_models
+from protlm.recipes.score_family import open_alignment, split_names
 from protlm.recipes.score_run import run_plan
 from protlm.recipes.table_parts import discard
 from protlm.runs import Run
 from protlm.scoring.ensembles import Way, check_way, combine
+from protlm.scoring.family_models import QUICK, SITES, FittedModels
 from protlm.scoring.plans import make_plan
-from protlm.scoring.site_independent import BLOSUM62, SiteIndependent
+from protlm.scoring.site_independent import BLOSUM62
 from protlm.scoring.windows import LengthPolicy, Long
 from protlm.types.alphabet import STANDARD
 from protlm.types.record import Chain, Record
 
-BLOSUM, SITES = "blosum62", "site_independent"
-BASELINES = (BLOSUM, SITES)
+BLOSUM = "blosum62"
+BASELINES = (BLOSUM, *QUICK)
 
 
 def evaluate_variants(
@@ -57,7 +58,7 @@ def evaluate_variants(
 ) -> Run:
     """Score every assay of a folder and average as ProteinGym does, beside baselines.
 
-    Baselines: the sum of BLOSUM62 scores of the substitutions, for every assay; the site-independent model
+    Baselines: the sum of BLOSUM62 scores of the substitutions, for every assay; the site-independent models
     of an alignment, where one is given.
 
     Parameters
@@ -101,7 +102,10 @@ def evaluate_variants(
     DataError
         If the folder or an assay is wrong.
     """
-    scorer, length = make_plan(plan, fill=fill), LengthPolicy(long, window)
+    names, of_family = split_names(models, plan)
+    if plan not in of_family:
+        make_plan(plan, fill=fill)
+    length = LengthPolicy(long, window)
     found, _ = find_assays(folder, None if reference is None else read_reference(reference))
     for name, reason in found.left_out.items():
         say(f"left out: {name} ({reason})")
@@ -109,13 +113,9 @@ def evaluate_variants(
         say(f"{len(found.absent):,} assays of the reference have no file here (first: {found.absent[0]})")
     wanted = _wanted(found.assays, assays)
     alignments = alignments or {}
-    if unknown := sorted(set(alignments) - {_name(path, facts) for path, facts in wanted}):
-        raise ConfigError(
-            f"--alignment {unknown[0]}: there is no such assay",
-            hint=did_you_mean(unknown[0], [_name(path, facts) for path, facts in wanted]),
-        )
-    together = _ensembles(models, ensemble)
-    loaded = load_models(models, device, precision, members=True)
+    _check_alignments(alignments, wanted, of_family)
+    together = _ensembles([*names, *of_family], ensemble)
+    loaded = load_models(names, device, precision, members=True)
     if taken := {each.name for each in together} & {model.name for model in loaded}:
         raise ConfigError(
             f"a model is called '{taken.pop()}', as an ensemble is",
@@ -136,8 +136,7 @@ def evaluate_variants(
         "alignments": {name: str(path) for name, path in alignments.items()},
     }
     run.write_config(yaml.safe_dump(settings, sort_keys=False))
-    title = plan if fill is None else f"{plan} with fill {fill}"
-    rows = []
+    fitted, rows = FittedModels(say), []
     for number, (path, facts) in enumerate(wanted, start=1):
         assay = read_assay(path, facts, invalid=invalid)
         assay = assay if sample is None else thin(assay, sample, seed=seed)
@@ -148,8 +147,8 @@ def evaluate_variants(
         for model in loaded:
             scores[model.name] = run_plan(
                 model,
-                scorer,
-                title,
+                make_plan(plan, fill=fill),
+                plan if fill is None else f"{plan} with fill {fill}",
                 Record(assay.facts.id, (Chain(assay.facts.wild_type),)),
                 assay.variants,
                 length=length,
@@ -158,12 +157,14 @@ def evaluate_variants(
                 is_agreed=is_agreed,
                 say=say,
             ).scores
+        of_alignment = _alignment_scores(alignments.get(assay.facts.id), of_family, assay, fitted, say)
+        scores |= {name: of_alignment[name] for name in of_family}
         for each in together:
             scores[each.name] = _combined(each, scores, say)
-        alignment = _alignment(alignments.get(assay.facts.id), assay, say)
-        scores |= baseline_scores(assay, alignment)
+        scores |= {BLOSUM: blosum62_scores(assay), **of_alignment}
         _write_scores(run, assay, scores)
-        rows.append(_judge(assay, scores, alignment))
+        covered = np.isfinite(of_alignment[SITES]) if assay.facts.id in alignments else None
+        rows.append(assay_rows(assay, scores, covered=covered, missing="skip"))
     table = pl.concat(rows)
     _write_tables(run, table)
     if run.checkpoints_path.exists():
@@ -172,6 +173,36 @@ def evaluate_variants(
     run.note(device=str(loaded[0].device) if loaded else "", computation=loaded[0].path if loaded else "")
     run.finish()
     return run
+
+
+def _check_alignments(
+    alignments: Mapping[str, Path],
+    wanted: Sequence[tuple[Path, AssayFacts | None]],
+    of_family: Sequence[str],
+) -> None:
+    names = [_name(path, facts) for path, facts in wanted]
+    if unknown := sorted(set(alignments) - set(names)):
+        raise ConfigError(
+            f"--alignment {unknown[0]}: there is no such assay", hint=did_you_mean(unknown[0], names)
+        )
+    without = [name for name in names if name not in alignments]
+    if of_family and without:
+        raise ConfigError(
+            f"{of_family[0]} is a model of an alignment, and {len(without):,} of {len(names):,} assays have "
+            f"none (first: {without[0]})",
+            hint=f"pass --alignment {without[0]}=FILE, or choose assays with --assay",
+        )
+
+
+def _alignment_scores(
+    path: Path | None, of_family: Sequence[str], assay: Assay, fitted: FittedModels, say: Say
+) -> dict[str, np.ndarray]:
+    """Score by the models of the assay's alignment: those named, and those that stand beside."""
+    if path is None:
+        return {}
+    alignment = open_alignment(path, assay.facts.wild_type, say=lambda line: say(f"  {line}"))
+    names = [*of_family, *(name for name in QUICK if name not in of_family)]
+    return {name: fitted.scores(name, alignment, assay.variants) for name in names}
 
 
 @dataclass(frozen=True)
@@ -239,15 +270,13 @@ def thin(assay: Assay, size: int, *, seed: int = 0) -> Assay:
     )
 
 
-def baseline_scores(assay: Assay, alignment: Alignment | None = None) -> dict[str, np.ndarray]:
-    """Score the variants without a language model.
+def blosum62_scores(assay: Assay) -> np.ndarray:
+    """Sum the change of the BLOSUM62 score over the substitutions of each variant, float64 ``[n]``.
 
     Parameters
     ----------
     assay
         What to score.
-    alignment
-        Of its family, for the site-independent model.
     """
     letters = {letter: place for place, letter in enumerate(STANDARD)}
     change = BLOSUM62 - np.diag(BLOSUM62)[:, None]
@@ -255,10 +284,7 @@ def baseline_scores(assay: Assay, alignment: Alignment | None = None) -> dict[st
         sum(float(change[letters[each.wild_type], letters[each.mutant]]) for each in variant.mutations)
         for variant in assay.variants
     ]
-    scores = {BLOSUM: np.array(sums)}
-    if alignment is not None:
-        scores[SITES] = SiteIndependent.fit(alignment).scores(assay.variants)
-    return scores
+    return np.array(sums)
 
 
 def _wanted(
@@ -273,21 +299,6 @@ def _wanted(
 
 def _name(path: Path, facts: AssayFacts | None) -> str:
     return path.name.split(".")[0] if facts is None else facts.id
-
-
-def _alignment(path: Path | None, assay: Assay, say: Say) -> Alignment | None:
-    if path is None:
-        return None
-    alignment = read_alignment(path, wild_type=assay.facts.wild_type)
-    for line in alignment.notes:
-        say(f"  {path.name}: {line}")
-    return alignment
-
-
-def _judge(assay: Assay, scores: Mapping[str, np.ndarray], alignment: Alignment | None) -> pl.DataFrame:
-    """Judge what scores every variant on all, and everything on what the alignment covers."""
-    covered = None if alignment is None else np.isfinite(scores[SITES])
-    return assay_rows(assay, scores, covered=covered, missing="skip")
 
 
 def _write_scores(run: Run, assay: Assay, scores: Mapping[str, np.ndarray]) -> None:

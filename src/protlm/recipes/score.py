@@ -1,15 +1,11 @@
 """score: variants of a wild type to a table of zero-shot scores."""
 
-import importlib.metadata
-import json
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import polars as pl
-import pyarrow.parquet as pq
 
 from protlm.data.readers import ReadReport
 from protlm.errors import ConfigError
@@ -18,6 +14,8 @@ from protlm.models.language_model import LanguageModel, Precision
 from protlm.models.loading import load_members
 from protlm.models.members import expand
 from protlm.recipes.outputs import claim_file
+from protlm.recipes.score_family import FamilyScorer, split_names
+from protlm.recipes.score_output import provenance, write_scores
 from protlm.recipes.score_run import run_plan
 from protlm.recipes.table_parts import discard
 from protlm.scoring.ensembles import WAYS, Way, check_way, combine
@@ -34,6 +32,8 @@ Say = Callable[[str], None]
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
 """Of files that scores are written to."""
+NOT_COVERED = "not covered by the alignment"
+"""Note of a variant to which a model of a family gives no score."""
 
 
 def score_file(
@@ -50,6 +50,7 @@ def score_file(
     long: Long = "error",
     window: int | None = None,
     ensemble: str | None = None,
+    alignment: Path | None = None,
     offset: int = 0,
     mutant_column: str | None = None,
     invalid: Literal["error", "drop"] = "error",
@@ -68,8 +69,9 @@ def score_file(
     Parameters
     ----------
     models
-        Names or folders; several make an ensemble, and so does one that stands for several. None takes the
-        packaged antibody model.
+        Names or folders; several make an ensemble, and so does one that stands for several. Names in
+        `protlm.scoring.family_models.family_models` are models of `alignment`. None takes the packaged
+        antibody model.
     wild_type
         A file with one record, a sequence, or a FASTA file with the chains of a complex.
     chain
@@ -83,7 +85,8 @@ def score_file(
     library
         All combinations of letters at these positions.
     plan
-        A name in the registry `protlm.scoring.plans.plans`, or ``"package.module:Name"``.
+        A name in the registry `protlm.scoring.plans.plans`, or ``"package.module:Name"``; or a model of the
+        alignment, which needs no language model.
     fill
         What stands at the other mutated sites under ``masked_marginal``: ``"wildtype"`` (default),
         ``"joint"`` or ``"mutant"``.
@@ -95,6 +98,8 @@ def score_file(
     ensemble
         How the scores of several models become one, a name in `protlm.scoring.ensembles.WAYS`; ``"mean"`` by
         default.
+    alignment
+        Of the wild type's family; its site-independent models then stand beside the scores.
     offset
         Subtracted from each printed position.
     mutant_column
@@ -120,14 +125,18 @@ def score_file(
         What was written; see `score_table`.
     """
     claim_file(out, SUFFIXES, force=force)
-    make_plan(plan, fill=fill)
+    models, of_family = split_names(models, plan)
+    if plan not in of_family:
+        make_plan(plan, fill=fill)
     length = LengthPolicy(long, window)
-    _check_ensemble(ensemble, len(expand(models)))
+    _check_ensemble(ensemble, len(expand(models)) + len(of_family))
     reading = ReadReport()
     reference = read_wild_type(wild_type, chain=chain, gaps=gaps, report=reading)
     for line in [reference.describe(), *reading.lines()]:
         say(line)
-    models = models or [default_model([reference.record], say=say)]
+    family = FamilyScorer.open(alignment, reference.residues, of_family, say=say)
+    if not (models or of_family):
+        models = [default_model([reference.record], say=say)]
     if library is not None:
         table = combinations(reference, library, offset=offset)
     elif variants is None:
@@ -159,6 +168,7 @@ def score_file(
         fill=fill,
         length=length,
         ensemble=ensemble,
+        family=family,
         max_tokens=max_tokens,
         folder=folder,
         is_agreed=is_agreed,
@@ -175,6 +185,7 @@ def score_file(
         offset=offset,
         precision=precision,
         mutant_column=table.column,
+        family=family,
     )
     write_scores(frame, out, facts)
     if folder.exists():
@@ -191,6 +202,7 @@ def score_table(
     fill: str | None = None,
     length: LengthPolicy = WHOLE,
     ensemble: str | None = None,
+    family: FamilyScorer | None = None,
     max_tokens: int | None = None,
     folder: Path | None = None,
     is_agreed: bool = True,
@@ -201,7 +213,7 @@ def score_table(
     Parameters
     ----------
     models
-        At least one.
+        At least one, unless `family` has members.
     table
         From `protlm.scoring.inputs` or `protlm.scoring.libraries`.
     wild_type
@@ -212,6 +224,8 @@ def score_table(
         As for `score_file`.
     length
         What is done with a chain that a model does not take.
+    family
+        Models of an alignment: members of the ensemble behind the language models, and others beside.
     max_tokens
         Token budget of a batch; by the device of each model if `None`.
     folder
@@ -227,20 +241,21 @@ def score_table(
         The input columns, then ``score``, ``score_<model>`` for each, ``num_masked_contexts`` (those
         the row's own score rests on, per model) and ``note``.
     list of VariantScores
-        Per model.
+        Per language model.
     """
-    names = [model.name for model in models]
+    members, beside = ((), ()) if family is None else (family.members, family.baselines)
+    names = [*(model.name for model in models), *members, *beside]
     if repeated := {name for name in names if names.count(name) > 1}:
         raise ConfigError(
             f"two models are called '{repeated.pop()}'", hint="rename one of the folders; columns go by name"
         )
-    _check_ensemble(ensemble, len(models))
-    scorer = make_plan(plan, fill=fill)
+    _check_ensemble(ensemble, len(models) + len(members))
     known = [variant for variant in table.variants if variant is not None]
+    others = {name: family.scores(name, known) for name in (*members, *beside)} if family else {}
     results = [
         run_plan(
             model,
-            scorer,
+            make_plan(plan, fill=fill),
             plan if fill is None else f"{plan} with fill {fill}",
             wild_type.record,
             known,
@@ -255,21 +270,30 @@ def score_table(
     ]
     has_score = np.array([variant is not None for variant in table.variants])
     columns = {}
-    for result in results:
+    for result in (*results, *others.values()):
         values = np.full(len(has_score), np.nan)
         values[has_score] = result.scores
         columns[f"score_{result.model}"] = pl.Series(values).fill_nan(None)
     together = np.full(len(has_score), np.nan)
-    together[has_score] = _together(results, check_way(ensemble or "mean"), say)
+    scored = [*results, *(others[name] for name in members)]
+    together[has_score] = _together(scored, check_way(ensemble or "mean"), say)
     contexts = np.zeros(len(has_score), dtype=np.int32)
-    contexts[has_score] = results[0].own_masked_contexts
+    contexts[has_score] = scored[0].own_masked_contexts
     frame = table.frame.with_columns(
         pl.Series("score", together).fill_nan(None),
         *(values.alias(name) for name, values in columns.items()),
         pl.Series("num_masked_contexts", contexts),
-        pl.Series("note", table.notes, dtype=pl.String),
+        pl.Series("note", _notes(table, together), dtype=pl.String),
     )
     return frame, results
+
+
+def _notes(table: VariantTable, scores: np.ndarray) -> list[str]:
+    """Say of each variant without a score why, if nothing is said yet."""
+    return [
+        note or ("" if variant is None or np.isfinite(score) else NOT_COVERED)
+        for note, variant, score in zip(table.notes, table.variants, scores, strict=True)
+    ]
 
 
 def _check_ensemble(way: str | None, num_models: int) -> None:
@@ -302,6 +326,7 @@ def score(
     long: Long = "error",
     window: int | None = None,
     ensemble: str | None = None,
+    alignment: Path | str | None = None,
     offset: int = 0,
     device: str = "auto",
     precision: Precision = "float32",
@@ -333,6 +358,9 @@ def score(
         Residues of a piece; what the model takes if `None`.
     ensemble
         How the scores of several models become one: ``"mean"`` (default), ``"z"`` or ``"rank"``.
+    alignment
+        A file with the family of the wild type. Its site-independent models then stand beside; ``"potts"``,
+        ``"site_independent"`` and ``"site_independent_blosum62"`` are models, or the plan, too.
     offset
         Subtracted from each printed position.
     device, precision
@@ -349,17 +377,14 @@ def score(
         reference = WildType.of(wild_type, chain)
     else:
         reference = read_wild_type(wild_type, chain=chain)
-    model = default_model([reference.record], say=lambda _: None) if model is None else model
-    several = [model] if isinstance(model, str | LanguageModel) else list(model)
-    loaded = [
-        member
-        for each in several
-        for member in (
-            [each]
-            if isinstance(each, LanguageModel)
-            else load_members([each], device=device, precision=precision)
-        )
-    ]
+    several = [model] if isinstance(model, str | LanguageModel) else list(model or [])
+    given = [each for each in several if isinstance(each, LanguageModel)]
+    names, of_family = split_names([each for each in several if isinstance(each, str)], plan)
+    if not (given or names or of_family):
+        names = [default_model([reference.record], say=_silent)]
+    loaded = [*given, *load_members(names, device=device, precision=precision)]
+    path = None if alignment is None else Path(alignment)
+    family = FamilyScorer.open(path, reference.residues, of_family, say=_silent)
     if variants is None:
         table = single_substitutions(reference, offset=offset)
     elif isinstance(variants, str | Path):
@@ -377,108 +402,18 @@ def score(
         fill=fill,
         length=length,
         ensemble=ensemble,
+        family=family,
         max_tokens=max_tokens,
     )[0]
 
 
-def write_scores(frame: pl.DataFrame, out: Path, provenance: dict[str, Any]) -> None:
-    """Write a score table with its provenance, whole or not at all.
-
-    Parameters
-    ----------
-    frame
-        From `score_table`.
-    out
-        ``.parquet`` holds the provenance in its metadata; ``.csv`` and ``.tsv`` get
-        ``FILE.meta.json`` beside them.
-    provenance
-        Plain values.
-    """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(out.name + ".part")
-    if out.suffix == ".parquet":
-        arrow = frame.to_arrow()
-        metadata = {**(arrow.schema.metadata or {}), b"protlm": json.dumps(provenance).encode()}
-        pq.write_table(arrow.replace_schema_metadata(metadata), part)
-    else:
-        blank = frame.with_columns(pl.col("note").replace("", None))  # written as nothing, not as ""
-        blank.write_csv(part, separator="\t" if out.suffix == ".tsv" else ",")
-        Path(f"{out}.meta.json").write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
-    part.replace(out)
-
-
-def provenance(
-    models: Sequence[LanguageModel],
-    results: Sequence[VariantScores],
-    wild_type: WildType,
-    *,
-    plan: str,
-    fill: str | None,
-    length: LengthPolicy,
-    ensemble: str | None = None,
-    offset: int,
-    precision: str,
-    mutant_column: str = "mutant",
-) -> dict[str, Any]:
-    """Describe how scores were made.
-
-    Parameters
-    ----------
-    models, results
-        What ran and what it gave.
-    wild_type, plan, fill, length, ensemble, offset, precision
-        As asked for.
-    mutant_column
-        Which column of the result has the variants.
-    """
-    return {
-        "format_version": 1,
-        "verb": "score",
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "plan": plan,
-        "fill": fill or ("wildtype" if plan == "masked_marginal" else None),
-        **length.facts(),
-        "offset": offset,
-        "mutant_column": mutant_column,
-        "precision": precision,
-        "wild_type": {
-            "id": wild_type.record.id,
-            "residues": wild_type.residues,
-            "chain": wild_type.record.chain_names[wild_type.chain],
-            "context": [
-                each.residues
-                for place, each in enumerate(wild_type.record.chains)
-                if place != wild_type.chain
-            ],
-        },
-        "models": [
-            {
-                "name": model.name,
-                "parameters": model.num_parameters,
-                "revision": getattr(model.module.config, "_commit_hash", None),
-                "cut_to": result.cut_to,
-                "num_contexts": result.num_contexts,
-                "num_masked_contexts": result.num_masked_contexts,
-            }
-            for model, result in zip(models, results, strict=True)
-        ],
-        "ensemble": (ensemble or "mean") if len(models) > 1 else None,
-        "versions": {name: _version(name) for name in ("protlm", "torch", "transformers")},
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:  # run from a source tree that is not installed
-        return None
+def _silent(_: str) -> None:
+    """Say nothing: who calls from Python reads the table."""
 
 
 __all__ = [
     "VariantTable",
-    "provenance",
     "score",
     "score_file",
     "score_table",
-    "write_scores",
 ]

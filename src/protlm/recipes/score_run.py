@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +71,47 @@ def run_plan(
         On Ctrl-C, where finished chunks are kept.
     """
     job = _Job(model, plan, wild_type, chain, length, max_tokens or model.token_budget)
-    rows = cut(plan, variants, len(wild_type))
+    settings = {"folder": folder, "is_agreed": is_agreed, "say": say}
+    if model.family is None:
+        return _run(job, name, variants, **settings)
+    _refuse_pieces_of_a_family(job)
+    is_covered = model.family.covers(wild_type.chains[chain].residues, variants)
+    job = replace(job, wild_type=model.family.locate(wild_type))
+    covered = [variant for variant, is_in in zip(variants, is_covered, strict=True) if is_in]
+    if len(covered) < len(variants):
+        say(
+            f"{model.name}: {len(variants) - len(covered):,} of {len(variants):,} variants get no score: the "
+            "alignment that it was trained on does not cover their sites"
+        )
+    return _spread(_run(job, name, covered, **settings), is_covered)
+
+
+def _refuse_pieces_of_a_family(job: "_Job") -> None:
+    if job.windows is not None:
+        raise ConfigError(
+            f"model '{job.model.name}' learned a family along its whole wild type, which cannot be cut",
+            hint="leave --window and --long out",
+        )
+
+
+def _spread(found: VariantScores, is_covered: np.ndarray) -> VariantScores:
+    """Put NaN where there is no score."""
+    scores, own = np.full(len(is_covered), np.nan), np.zeros(len(is_covered), dtype=np.int64)
+    scores[is_covered], own[is_covered] = found.scores, found.own_masked_contexts
+    return replace(found, scores=scores, own_masked_contexts=own)
+
+
+def _run(
+    job: "_Job",
+    name: str,
+    variants: Sequence[Variant],
+    *,
+    folder: Path | None,
+    is_agreed: bool,
+    say: Say,
+) -> VariantScores:
+    model, wild_type = job.model, job.wild_type
+    rows = cut(job.plan, variants, len(wild_type))
     chunks = [[variants[row] for row in own] for own in rows]
     kept = _kept(folder, job, name, variants) if len(chunks) > 1 else None
     sizes = [job.size(chunk) for chunk in chunks]

@@ -1,4 +1,4 @@
-"""Models of an alignment alone, which score variants without a language model: plans and baselines by name."""
+"""Models of an alignment alone: they score variants without a language model, as plans and as baselines."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -112,6 +112,21 @@ class FittedModels:
         if key not in self._fitted:
             self._fitted[key] = family_models.get(name)(alignment, self.say)
         return replace(self._fitted[key], alignment=alignment)  # type: ignore[type-var]
+
+    def scores(self, name: str, alignment: Alignment, variants: Sequence[Variant]) -> np.ndarray:
+        """Score variants under a model, float64 ``[n]``.
+
+        Parameters
+        ----------
+        name, alignment
+            As for `get`.
+        variants
+            Of its wild type. NaN for insertions and deletions, and where a site is not covered.
+        """
+        scores = np.full(len(variants), np.nan)
+        rows = [row for row, variant in enumerate(variants) if not variant.is_indel]
+        scores[rows] = self.get(name, alignment).scores([variants[row] for row in rows])
+        return scores
 
 
 def _content(alignment: Alignment) -> bytes:
