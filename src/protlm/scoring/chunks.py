@@ -1,6 +1,7 @@
 """Cut many variants into chunks, each of which is planned, run and kept by itself."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -17,7 +18,7 @@ def cut(
     """Put variants of the same sites together and cut where a chunk has enough reads.
 
     The cuts depend on the variants alone, so an interrupted job finds its chunks again. A plan whose contexts
-    all variants share has one chunk.
+    all variants share has one chunk; where those of the same sites share them, they stay together.
 
     Parameters
     ----------
@@ -37,13 +38,12 @@ def cut(
     """
     if not variants:
         return []
-    if plan.shares_contexts:
+    if plan.sharing == "all":
         return [np.arange(len(variants))]
-    order = sorted(range(len(variants)), key=lambda number: _sites(variants[number]))
+    sites = [tuple([mutation.index for mutation in variant.mutations]) for variant in variants]
+    order = sorted(range(len(variants)), key=sites.__getitem__)
     reads = np.array([max(1, plan.num_reads(variants[number], num_residues)) for number in order])
+    if plan.sharing == "same_sites":
+        reads[1:][[sites[one] == sites[other] for one, other in pairwise(order)]] = 0
     chunk = (np.cumsum(reads) - 1) // most
     return np.split(np.array(order), np.flatnonzero(np.diff(chunk)) + 1)
-
-
-def _sites(variant: Variant) -> tuple[int, ...]:
-    return tuple(mutation.index for mutation in variant.mutations)

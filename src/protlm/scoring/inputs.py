@@ -16,6 +16,7 @@ from protlm.scoring.wild_type import WildType
 from protlm.types.alphabet import clean_residues
 from protlm.types.variant import (
     Variant,
+    VariantParser,
     fitting_offsets,
     likely_offset,
     parse_variant,
@@ -98,7 +99,7 @@ def read_variants(
     texts = [None if value is None else str(value) for value in frame[column].to_list()]
     renamed = _free_names(frame.columns)
     residues = wild_type.residues
-    report = ReadReport()
+    report, parse = ReadReport(), VariantParser(residues, offset=offset)
     is_sequence = column == SEQUENCE_COLUMN or _look_like_sequences(texts)
     variants, notes, first_error, errors = [], [], None, 0
     for row, text in enumerate(texts, start=1):
@@ -109,7 +110,7 @@ def read_variants(
                 report.change(counts, f"{path}, row {row}")
                 variants.append(variant_of_sequence(whole, residues))
             else:
-                variants.append(parse_variant(text, residues, offset=offset, propose_offset=False))
+                variants.append(parse(text))
             notes.append(_note(variants[-1], residues))
         except DataError as error:
             errors += 1

@@ -1,8 +1,7 @@
 """Variants that no file lists: all single substitutions, those of some sites, combinations of sites."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
+from collections.abc import Mapping, Sequence
 from math import prod
 
 import numpy as np
@@ -81,19 +80,32 @@ def combinations(wild_type: WildType, sites: str, *, offset: int = 0) -> Variant
             f"--library {sites} is {count:,} variants, over {MOST_VARIANTS:,}",
             hint="name the letters of a site, as in 39:AVL, or fewer sites",
         )
-    variants = list(_combine(wanted, wild_type.residues))
-    names = [variant.label(offset=offset) for variant in variants]
-    notes = ["" if variant.mutations else "wild type" for variant in variants]
-    return VariantTable(pl.DataFrame({"mutant": names}), list(variants), notes)
+    combined = _combine(wanted, wild_type.residues, offset)
+    variants: list[Variant | None] = [Variant(mutations) for mutations, _ in combined]
+    names = [name or "WT" for _, name in combined]
+    notes = ["" if mutations else "wild type" for mutations, _ in combined]
+    return VariantTable(pl.DataFrame({"mutant": names}), variants, notes)
 
 
-def _combine(wanted: Mapping[int, str], residues: str) -> Iterator[Variant]:
-    choices = [
-        [None, *(Mutation(index, residues[index], each) for each in letters if each != residues[index])]
-        for index, letters in sorted(wanted.items())
-    ]
-    for chosen in product(*choices):
-        yield Variant(tuple(each for each in chosen if each is not None))
+def _combine(wanted: Mapping[int, str], residues: str, offset: int) -> list[tuple[tuple[Mutation, ...], str]]:
+    """Give the substitutions of each combination and their printed name; the last site changes fastest."""
+    combined: list[tuple[tuple[Mutation, ...], str]] = [((), "")]
+    for index, letters in sorted(wanted.items()):
+        mutations = [Mutation(index, residues[index], each) for each in letters if each != residues[index]]
+        choices = [((each,), Variant((each,)).label(offset=offset)) for each in mutations]
+        combined = [
+            longer
+            for before, name in combined
+            for longer in [(before, name), *_extended(before, name, choices)]
+        ]
+    return combined
+
+
+def _extended(
+    before: tuple[Mutation, ...], name: str, choices: Sequence[tuple[tuple[Mutation], str]]
+) -> list[tuple[tuple[Mutation, ...], str]]:
+    start = f"{name}:" if name else ""
+    return [(before + own, start + text) for own, text in choices]
 
 
 def parse_sites(text: str, residues: str, *, offset: int = 0) -> dict[int, str]:

@@ -1,13 +1,17 @@
 """Marginals: the new letter against the old one, at the mutated sites alone."""
 
-from collections.abc import Sequence
-from typing import Literal, Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
 
 from protlm.data.layout import TokenLayout
 from protlm.errors import ConfigError
 from protlm.scoring.contexts import MASK, ContextList
-from protlm.scoring.plans import Terms
-from protlm.types.variant import Mutation, Variant
+from protlm.scoring.plans import Sharing, Terms
+from protlm.types.variant import Variant
 
 Fill = Literal["wildtype", "joint", "mutant"]
 FILLS: tuple[Fill, ...] = ("wildtype", "joint", "mutant")
@@ -31,17 +35,16 @@ class WildtypeMarginal(_ReadsMutatedSites):
     Meier et al. 2021, appendix A, doi:10.1101/2021.07.09.450648.
     """
 
-    shares_contexts = True
+    sharing: Sharing = "all"
 
     def prepare(
         self, contexts: ContextList, base: int, chain: int, variants: Sequence[Variant], layout: TokenLayout
     ) -> Terms:
         """Ask for one context, and one read per mutated site; see `protlm.scoring.plans.Plan`."""
-
-        def read(_: Variant, mutation: Mutation) -> int:
-            return contexts.read(contexts.context(base), chain, mutation.index)
-
-        return _terms(variants, layout, read)
+        every = _Substitutions.of(variants, layout)
+        return every.terms(
+            every.rows_of_sites(lambda site: contexts.read(contexts.context(base), chain, site))
+        )
 
 
 class MaskedMarginal(_ReadsMutatedSites):
@@ -71,25 +74,41 @@ class MaskedMarginal(_ReadsMutatedSites):
         self.fill = fill
 
     @property
-    def shares_contexts(self) -> bool:
-        """Whether no context depends on more than a site."""
-        return self.fill == "wildtype"
+    def sharing(self) -> Sharing:
+        """Which variants share contexts; see `protlm.scoring.plans.Plan`."""
+        return _SHARING[self.fill]
 
     def prepare(
         self, contexts: ContextList, base: int, chain: int, variants: Sequence[Variant], layout: TokenLayout
     ) -> Terms:
         """Ask for the masked contexts, and one read per mutated site; see `protlm.scoring.plans.Plan`."""
+        every = _Substitutions.of(variants, layout)
+        if self.fill == "mutant":
+            return every.terms(_mutants_with_a_mask(contexts, base, chain, variants))
 
-        def read(variant: Variant, mutation: Mutation) -> int:
-            changes = [(chain, mutation.index, MASK)]
-            if self.fill == "joint":
-                changes = [(chain, each.index, MASK) for each in variant.mutations]
-            elif self.fill == "mutant":
-                others = [each for each in variant.mutations if each is not mutation]
-                changes += [(chain, each.index, each.mutant) for each in others]
-            return contexts.read(contexts.context(base, changes), chain, mutation.index)
+        def read(sites: Sequence[int]) -> list[int]:
+            context = contexts.context(base, [(chain, site, MASK) for site in sites])
+            return [contexts.read(context, chain, site) for site in sites]
 
-        return _terms(variants, layout, read)
+        if self.fill == "joint":
+            return every.terms(every.rows_of_sets(read))
+        return every.terms(every.rows_of_sites(lambda site: read([site])[0]))
+
+
+_SHARING: dict[Fill, Sharing] = {"wildtype": "all", "joint": "same_sites", "mutant": "none"}
+
+
+def _mutants_with_a_mask(
+    contexts: ContextList, base: int, chain: int, variants: Sequence[Variant]
+) -> np.ndarray:
+    """Ask for every variant with each of its sites masked in turn; give the row of every substitution."""
+    rows = []
+    for variant in variants:
+        for masked in variant.mutations:
+            others = [(chain, each.index, each.mutant) for each in variant.mutations if each is not masked]
+            context = contexts.context(base, [(chain, masked.index, MASK), *others])
+            rows.append(contexts.read(context, chain, masked.index))
+    return np.array(rows, dtype=np.int32)
 
 
 class MutantMarginal(_ReadsMutatedSites):
@@ -102,33 +121,77 @@ class MutantMarginal(_ReadsMutatedSites):
     Meier et al. 2021, appendix A.
     """
 
-    shares_contexts = False
+    sharing: Sharing = "none"
 
     def prepare(
         self, contexts: ContextList, base: int, chain: int, variants: Sequence[Variant], layout: TokenLayout
     ) -> Terms:
         """Ask for one context per variant, and one read per mutated site; see `protlm.scoring.plans.Plan`."""
-
-        def read(variant: Variant, mutation: Mutation) -> int:
+        rows = []
+        for variant in variants:
             context = contexts.context(base, [(chain, each.index, each.mutant) for each in variant.mutations])
-            return contexts.read(context, chain, mutation.index)
-
-        return _terms(variants, layout, read)
-
-
-class ReadSite(Protocol):
-    """Gives the result row of a mutated site."""
-
-    def __call__(self, variant: Variant, mutation: Mutation, /) -> int:
-        """Give the row."""
-        ...
+            rows += [contexts.read(context, chain, each.index) for each in variant.mutations]
+        return _Substitutions.of(variants, layout).terms(np.array(rows, dtype=np.int32))
 
 
-def _terms(variants: Sequence[Variant], layout: TokenLayout, read: ReadSite) -> Terms:
-    entries = []
-    for number, variant in enumerate(variants):
-        for mutation in variant.mutations:
-            row = read(variant, mutation)
-            entries.append((number, row, layout.ids[mutation.mutant], 1.0))
-            entries.append((number, row, int(layout.residue_ids[ord(mutation.wild_type)]), -1.0))
-    return Terms.build(entries, len(variants))
+@dataclass(frozen=True)
+class _Substitutions:
+    """The substitutions of some variants, one after another."""
+
+    starts: np.ndarray
+    """``starts[v] : starts[v + 1]`` are those of variant v."""
+    variant: np.ndarray
+    index: np.ndarray
+    """0-based in the chain, int32."""
+    wild_type: np.ndarray
+    """Token ids."""
+    mutant: np.ndarray
+
+    @classmethod
+    def of(cls, variants: Sequence[Variant], layout: TokenLayout) -> "_Substitutions":
+        """Lay them out."""
+        counts = [len(variant.mutations) for variant in variants]
+        every = [mutation for variant in variants for mutation in variant.mutations]
+        wild_type = "".join([mutation.wild_type for mutation in every]).encode()
+        mutant = "".join([mutation.mutant for mutation in every]).encode()
+        return cls(
+            np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            np.repeat(np.arange(len(variants), dtype=np.int32), counts),
+            np.fromiter((mutation.index for mutation in every), dtype=np.int32, count=len(every)),
+            layout.residue_ids[np.frombuffer(wild_type, dtype=np.uint8)],
+            layout.residue_ids[np.frombuffer(mutant, dtype=np.uint8)],
+        )
+
+    def rows_of_sites(self, read: Callable[[int], int]) -> np.ndarray:
+        """Ask for a row for each distinct site; give the row of every substitution, int32."""
+        rows = np.zeros(self.index.max(initial=-1) + 1, dtype=np.int32)
+        for site in np.flatnonzero(np.bincount(self.index)).tolist():
+            rows[site] = read(site)
+        return rows[self.index]
+
+    def rows_of_sets(self, read: Callable[[Sequence[int]], Sequence[int]]) -> np.ndarray:
+        """Ask for the rows of each distinct set of sites; give the row of every substitution, int32."""
+        text, width = self.index.tobytes(), self.index.itemsize
+        known: dict[bytes, int] = {}
+        rows: list[int] = []
+        first = []
+        for start, stop in pairwise((self.starts * width).tolist()):
+            sites = text[start:stop]
+            if sites not in known:
+                known[sites] = len(rows)
+                rows += read(self.index[start // width : stop // width].tolist())
+            first.append(known[sites])
+        shift = np.array(first, dtype=np.int64) - self.starts[:-1]
+        places = np.arange(len(self.index)) + np.repeat(shift, np.diff(self.starts))
+        return np.array(rows, dtype=np.int32)[places]
+
+    def terms(self, row: np.ndarray) -> Terms:
+        """Weigh the new letter 1 and the old one −1 in the row of each substitution."""
+        weight = np.repeat(np.array([1.0, -1.0], dtype=np.float32), len(row))
+        return Terms(
+            np.tile(self.variant, 2),
+            np.tile(row, 2),
+            np.concatenate([self.mutant, self.wild_type]),
+            weight,
+            len(self.starts) - 1,
+        )

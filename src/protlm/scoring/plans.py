@@ -5,7 +5,7 @@ Higher means fitter. All logarithms are natural.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -39,13 +39,13 @@ class Terms:
     """
 
     variant: np.ndarray
-    """Which variant a term belongs to, int64 ``[terms]``."""
+    """Which variant a term belongs to, integers ``[terms]``."""
     row: np.ndarray
     """Which read it uses."""
     token: np.ndarray
     """Token id whose log-probability counts."""
     weight: np.ndarray
-    """float64."""
+    """float."""
     num_variants: int
     transform: Callable[[np.ndarray], np.ndarray] | None = None
     """Of the log-probabilities, before they are weighted."""
@@ -84,7 +84,8 @@ class Terms:
         values = reads[self.row, self.token].astype(np.float64)
         if self.transform is not None:
             values = self.transform(values)
-        sums = np.bincount(self.variant, weights=values * self.weight, minlength=self.num_variants + 1)
+        values *= self.weight
+        sums = np.bincount(self.variant, weights=values, minlength=self.num_variants + 1)
         has_terms = np.bincount(self.variant, minlength=self.num_variants + 1)[:-1] > 0
         return np.where(has_terms, sums[:-1] - sums[-1], 0.0)
 
@@ -101,11 +102,16 @@ class Terms:
         numpy.ndarray
             int64 ``[num_variants]``; where a record is cut, pieces count.
         """
+        if not runs.is_masked.any():
+            return np.zeros(self.num_variants, dtype=np.int64)
         run, counts = runs.runs_of(self.row)
-        pairs = np.repeat(self.variant, counts) * len(runs.base) + run
-        pairs = np.unique(pairs[runs.is_masked[run]])
-        counts = np.bincount(pairs // max(1, len(runs.base)), minlength=self.num_variants)
-        return counts[: self.num_variants]
+        pairs = np.repeat(self.variant.astype(np.int64), counts) * len(runs.base) + run
+        pairs = np.sort(pairs[runs.is_masked[run]])
+        variant = (pairs // len(runs.base))[np.diff(pairs, prepend=-1) > 0]
+        return np.bincount(variant, minlength=self.num_variants)[: self.num_variants]
+
+
+Sharing = Literal["all", "same_sites", "none"]
 
 
 class Plan(Protocol):
@@ -115,8 +121,8 @@ class Plan(Protocol):
     """Whether it scores variants of another length than the wild type."""
 
     @property
-    def shares_contexts(self) -> bool:
-        """Whether its contexts belong to sites of the wild type, shared by any number of variants."""
+    def sharing(self) -> Sharing:
+        """Which variants share contexts: all, a few for each site; those of the same sites; or none."""
         ...
 
     def num_reads(self, variant: Variant, num_residues: int, /) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 
 from protlm.data.layout import TokenLayout
 from protlm.scoring.contexts import MASK, Change, ContextList
-from protlm.scoring.plans import Terms
+from protlm.scoring.plans import Sharing, Terms
 from protlm.types.alphabet import STANDARD
 from protlm.types.record import Record
 from protlm.types.variant import Variant
@@ -16,7 +16,7 @@ from protlm.types.variant import Variant
 
 class _ReadsEveryResidue:
     accepts_indels = True
-    shares_contexts = False
+    sharing: Sharing = "none"
 
     def num_reads(self, _: Variant, num_residues: int, /) -> int:
         """Count the residues; see `protlm.scoring.plans.Plan`."""

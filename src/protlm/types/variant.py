@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 
 import numpy as np
 
@@ -144,6 +145,57 @@ def parse_variant(
     return Variant(tuple(sorted(each for each in mutations if each.mutant != each.wild_type)))
 
 
+class VariantParser:
+    """Reads many variants of one wild type, each distinct substitution once; see `parse_variant`.
+
+    It searches for no offset that would fit.
+
+    Parameters
+    ----------
+    wild_type
+        The reference sequence.
+    offset
+        Subtracted from each printed position.
+
+    Examples
+    --------
+    >>> parse = VariantParser("MKT")
+    >>> [parse(text).label() for text in ("T3S:M1L", "M1L", "WT")]
+    ['M1L:T3S', 'M1L', 'WT']
+    """
+
+    def __init__(self, wild_type: str, *, offset: int = 0) -> None:
+        self.wild_type = wild_type
+        self.offset = offset
+        self._known: dict[str, Mutation] = {}
+
+    def __call__(self, text: str | None) -> Variant:
+        """Read one; raises what `parse_variant` raises.
+
+        Parameters
+        ----------
+        text
+            As for `parse_variant`.
+        """
+        parts = text.split(":") if text else []
+        try:
+            mutations = [self._known[part] for part in parts]
+        except KeyError:
+            variant = parse_variant(text, self.wild_type, offset=self.offset, propose_offset=False)
+            if len(variant.mutations) == len(parts):
+                self._remember(parts)
+            return variant
+        if not mutations or len({mutation.index for mutation in mutations}) < len(mutations):
+            return parse_variant(text, self.wild_type, offset=self.offset, propose_offset=False)
+        return Variant(tuple(sorted(mutations, key=_index)))
+
+    def _remember(self, parts: list[str]) -> None:
+        for part in parts:
+            own = parse_variant(part, self.wild_type, offset=self.offset, propose_offset=False)
+            self._known[part] = own.mutations[0]
+
+
+_index = attrgetter("index")
 _DROP = "--invalid drop leaves such rows without a score"
 _OTHER_WILD_TYPE = f"does it belong to this wild type? --offset N is subtracted from each position; {_DROP}"
 

@@ -3,9 +3,13 @@
 import polars as pl
 import pytest
 
+from fixtures.table_model import EchoModel
 from protlm.errors import DataError
+from protlm.scoring.chunks import cut
 from protlm.scoring.inputs import read_variants
 from protlm.scoring.libraries import combinations, parse_sites, single_substitutions
+from protlm.scoring.plans import make_plan
+from protlm.scoring.variants import plan_contexts
 from protlm.scoring.wild_type import WildType, read_wild_type
 from protlm.types.record import Chain, Record, Role
 
@@ -126,3 +130,19 @@ def test_a_pair_in_a_table_is_scored_by_the_name_of_a_chain(write):
     with pytest.raises(DataError, match="no chain 'beta'") as error:
         read_wild_type(path, chain="beta")
     assert "heavy, light" in (error.value.hint or "")
+
+
+def test_a_library_of_four_sites_under_joint_needs_fifteen_contexts_however_small_a_chunk():
+    wild_type = WildType(Record("w", (Chain("MKTAYIAKQR"),)))
+    table = combinations(wild_type, "2:KR,4:ALV,6:IV,9:QE", offset=0)
+    known = [variant for variant in table.variants if variant is not None]
+    assert len(known) == 2 * 3 * 2 * 2
+    assert table.frame["mutant"].to_list() == [variant.label() for variant in known]
+    plan = make_plan("masked_marginal", fill="joint")
+    chunks = cut(plan, known, 10, most=3)
+    assert len(chunks) > 5
+    contexts = sum(
+        plan_contexts(EchoModel(), plan, wild_type.record, [known[row] for row in rows])[0].num_contexts
+        for rows in chunks
+    )
+    assert contexts == 15

@@ -1,5 +1,7 @@
 """Variants: parsed, checked against the wild type, and errors that propose what fits."""
 
+from functools import partial
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,6 +12,7 @@ from protlm.types.alphabet import STANDARD
 from protlm.types.variant import (
     Mutation,
     Variant,
+    VariantParser,
     all_single_substitutions,
     fitting_offsets,
     likely_offset,
@@ -142,3 +145,35 @@ def test_any_text_gives_a_variant_that_applies_or_a_stated_error(text, offset):
         stated = set(variant.apply(WILD_TYPE)) <= set(STANDARD)
         stated &= parse_variant(variant.label(offset=offset), WILD_TYPE, offset=offset) == variant
     assert stated
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.lists(
+            st.sampled_from(
+                ["M1L", "m1l", " K2R", "T3S ", "M1W", "T3T", "K2=", "K2*", "A1L", "T9A", "WT", ""]
+            ),
+            max_size=3,
+        ).map(":".join),
+        max_size=12,
+    )
+)
+def test_a_parser_of_many_gives_what_each_parsed_alone_gives(texts):
+    def outcome(parse, text, **options):
+        try:
+            return parse(text, **options)
+        except DataError as error:
+            return error.message, error.hint
+
+    parse = VariantParser("MKT")
+    for text in texts:
+        alone = outcome(partial(parse_variant, wild_type="MKT"), text, propose_offset=False)
+        assert outcome(parse, text) == alone
+
+
+def test_a_parser_reads_printed_positions():
+    parse = VariantParser("HPET", offset=23)
+    assert parse("H24E:T27A") == parse("T27A:H24E") == parse_variant("H24E:T27A", "HPET", offset=23)
+    with pytest.raises(DataError, match="twice"):
+        parse("H24E:H24E")
