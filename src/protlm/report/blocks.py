@@ -50,6 +50,8 @@ class Figure:
     description: str
     letters: Mapping[str, int] = field(default_factory=dict)
     """Row labels that stay in view when a wide figure is scrolled: pixels from the top."""
+    is_narrow: bool = False
+    """Readable on a narrow page too, where other figures scroll."""
 
     @property
     def json(self) -> Markup:

@@ -14,7 +14,13 @@ from protlm.report.sections import sections
 from protlm.report.sources import read_sources
 
 
-def write_report(sources: Sequence[Path | str], out: Path | str, *, force: bool = False) -> Path:
+def write_report(
+    sources: Sequence[Path | str],
+    out: Path | str,
+    *,
+    structures: Sequence[str] = (),
+    force: bool = False,
+) -> Path:
     """Write one self-contained page about Runs and score tables.
 
     Parameters
@@ -23,6 +29,9 @@ def write_report(sources: Sequence[Path | str], out: Path | str, *, force: bool 
         Run folders, and score tables written by `protlm score`.
     out
         The page, such as ``report.html``.
+    structures
+        PDB and mmCIF files to show score tables on, as ``[TABLE=]FILE[:CHAIN]``; without a table, those
+        that fit.
     force
         Replace an existing file.
 
@@ -34,14 +43,15 @@ def write_report(sources: Sequence[Path | str], out: Path | str, *, force: bool 
     Raises
     ------
     UserError
-        If `out` exists and `force` is not given, or a source is neither a Run nor a score table.
+        If `out` exists and `force` is not given, a source is neither a Run nor a score table, or a
+        structure has no chain of any of the wild types.
     """
     out = Path(out)
     if out.is_dir():
         raise RunError(f"{out} is a folder; --out names the page to write", hint=f"try {out / 'report.html'}")
     if out.exists() and not force:
         raise RunError(f"{out} exists", hint="choose another --out, or pass --force to replace it")
-    opened = read_sources(sources)
+    opened = read_sources(sources, structures)
     page = render(f"protlm report: {', '.join(opened.labels)}", sections(opened))
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(out.name + ".part")

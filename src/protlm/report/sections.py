@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from statistics import median
+from typing import TYPE_CHECKING
 
 from protlm.report.antibodies import (
     calibration_section,
@@ -9,15 +10,20 @@ from protlm.report.antibodies import (
     segments_section,
     sequences_section,
 )
-from protlm.report.blocks import PAGE_WIDTH, Block, Cards, Cell, Figure, Paragraph, Section, Table
+from protlm.report.blocks import Block, Cards, Cell, Figure, Paragraph, Section, Table
 from protlm.report.evaluation import comparisons_section, leakage_section, regions_section
-from protlm.report.figures import masking, substitutions
+from protlm.report.figures import masking
 from protlm.report.figures.curves import REGION_LOSSES, Lines, tokens_seen, training_curves
 from protlm.report.figures.style import model_colours
 from protlm.report.partner import partner_section
-from protlm.report.sources import ScoreSource, Sources, read_table
+from protlm.report.scores import score_section
+from protlm.report.sources import Sources, read_table
 from protlm.report.summary import cards
 from protlm.report.tasks import task_section
+from protlm.report.variants import variants_section
+
+if TYPE_CHECKING:
+    from protlm.report.structures import TableStructures
 
 
 def sections(sources: Sources) -> list[Section]:
@@ -26,8 +32,9 @@ def sections(sources: Sources) -> list[Section]:
     Parameters
     ----------
     sources
-        Runs and score tables.
+        Runs, score tables and structures.
     """
+    structures = _structures(sources)
     colours = model_colours(_names(sources))
     parts = [
         _summary(sources),
@@ -42,9 +49,21 @@ def sections(sources: Sources) -> list[Section]:
         *(partner_section(source, colours) for source in sources.runs),
         *(task_section(source, colours) for source in sources.runs),
         *(leakage_section(source) for source in sources.runs),
-        *(_scan(number, source) for number, source in enumerate(sources.scores)),
+        *(variants_section(source, colours) for source in sources.runs),
+        *(
+            score_section(number, source, structures.get(source.label))
+            for number, source in enumerate(sources.scores)
+        ),
     ]
     return [part for part in parts if part is not None]
+
+
+def _structures(sources: Sources) -> Mapping[str, "TableStructures"]:
+    if not sources.structures:
+        return {}
+    from protlm.report.structures import place_structures  # brings biotite
+
+    return place_structures(sources.structures, sources.scores)
 
 
 def _names(sources: Sources) -> list[str]:
@@ -56,6 +75,7 @@ def _names(sources: Sources) -> list[str]:
             ("comparisons", "first"),
             ("comparisons", "second"),
             ("partner_gain", "model"),
+            ("averages", "model"),
         ):
             table = read_table(source.run, name, [column])
             names += [] if table is None else table[column].unique(maintain_order=True).to_list()
@@ -159,36 +179,3 @@ def _masking(sources: Sources, colours: Mapping[str, str]) -> Section | None:
     )
     drawing = Figure(rates.figure(), "Asked and observed masking rate by region, for each Run")
     return Section("masking", "Masking rates", [Paragraph(text), drawing])
-
-
-def _scan(number: int, source: ScoreSource) -> Section:
-    facts = source.facts
-    scan = substitutions.substitution_scan(
-        source.frame,
-        facts["wild_type"]["residues"],
-        int(facts.get("offset", 0)),
-        column=source.mutant_column,
-    )
-    title = f"Substitutions: {source.label}"
-    if scan is None:
-        text = f"{source.label} has no scored single substitution, so there is no heat map."
-        return Section(f"scan-{number}", title, [Paragraph(text, tone="note")])
-    models = ", ".join(str(model.get("name")) for model in facts.get("models") or [])
-    text = (
-        "Each cell is the score of putting the amino acid of its row at the position of its column "
-        f"({facts.get('plan', 'score')}, {models}): red is expected to harm, blue to help, white is like the "
-        "wild type. Dots mark the wild-type residue, whose letters run below the map; the line is the mean "
-        "over each position, low where substitutions are not tolerated. Grey cells have no score. Point at a "
-        "cell for its name."
-    )
-    if scan.width > PAGE_WIDTH:
-        text += " Scroll sideways for the rest."
-    blocks: list[Block] = [Paragraph(text)]
-    if scan.num_left_out:
-        left_out = (
-            f"{scan.num_left_out:,} rows without a score, or that are no single substitution, are left out."
-        )
-        blocks.append(Paragraph(left_out, tone="note"))
-    description = "Heat map of substitution scores by position and amino acid"
-    drawing = Figure(scan.figure(), description, letters=substitutions.letter_tops())
-    return Section(f"scan-{number}", title, [*blocks, drawing])

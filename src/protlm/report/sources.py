@@ -48,6 +48,8 @@ class Sources:
 
     runs: tuple[RunSource, ...]
     scores: tuple[ScoreSource, ...]
+    structures: tuple[str, ...] = ()
+    """To show score tables on, as ``[TABLE=]FILE[:CHAIN]``."""
 
     @property
     def labels(self) -> list[str]:
@@ -55,13 +57,15 @@ class Sources:
         return [source.label for source in (*self.runs, *self.scores)]
 
 
-def read_sources(paths: Sequence[Path | str]) -> Sources:
+def read_sources(paths: Sequence[Path | str], structures: Sequence[str] = ()) -> Sources:
     """Open Runs and score tables; a path given twice counts once.
 
     Parameters
     ----------
     paths
         Run folders, or ``.parquet``, ``.csv`` and ``.tsv`` files that `protlm score` wrote.
+    structures
+        As in `Sources`; read later, by whoever shows them.
 
     Raises
     ------
@@ -80,7 +84,7 @@ def read_sources(paths: Sequence[Path | str]) -> Sources:
             runs.append(RunSource(labels[path], Run.open(path)))
         else:
             scores.append(_open_scores(path, labels[path]))
-    return Sources(tuple(runs), tuple(scores))
+    return Sources(tuple(runs), tuple(scores), tuple(structures))
 
 
 def read_table(run: Run, name: str, columns: Sequence[str]) -> pl.DataFrame | None:

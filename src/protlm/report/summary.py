@@ -129,6 +129,10 @@ def _data(run: Run, config: Mapping[str, Any]) -> dict[str, str]:
     if not (run.path / "data_manifest.json").exists():
         return {}
     manifest = run.read_json("data_manifest.json")
+    if "assays" in manifest:
+        left_out = len(manifest.get("left_out") or {})
+        more = f" ({left_out:,} files left out)" if left_out else ""
+        return {"data": f"{config.get('folder', '')}: {manifest['assays']:,} assays{more}"}
     if "num_records" in manifest:
         source = config.get("input", "")
         return {"data": f"{source}: {manifest['num_records']:,} records{_dropped(manifest)}"}

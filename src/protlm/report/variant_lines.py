@@ -14,6 +14,7 @@ NAMES = {
     "ndcg": "NDCG@10%",
     "top_recall": "top-10% recall",
 }
+SUBSETS = {"all": "all variants", "covered": "variants that the alignments cover"}
 
 
 def variant_lines(assays: pl.DataFrame, intervals: pl.DataFrame, baselines: Collection[str]) -> list[str]:
@@ -29,12 +30,11 @@ def variant_lines(assays: pl.DataFrame, intervals: pl.DataFrame, baselines: Coll
     lines = []
     for (subset,), part in intervals.group_by("subset", maintain_order=True):
         most = part["n_assays"].max()
-        what = "all variants" if subset == "all" else "variants that the alignments cover"
-        lines.append(f"{what}: averages over {most} assays [95 % interval over proteins]")
+        lines.append(f"{SUBSETS[str(subset)]}: averages over {most} assays [95 % interval over proteins]")
         lines += [*_averages(part, baselines), ""]
     lines.append("Spearman by assay, all variants")
     lines += _by_assay(assays.filter((pl.col("subset") == "all") & (pl.col("depth") == "all")), baselines)
-    return lines + [f"BELOW a baseline: {name}" for name in _below(intervals, baselines)]
+    return lines + [f"BELOW a baseline: {name}" for name in below_baselines(intervals, baselines)]
 
 
 def _shown(name: str, baselines: Collection[str]) -> str:
@@ -46,12 +46,19 @@ def _averages(part: pl.DataFrame, baselines: Collection[str]) -> list[str]:
     rows = []
     for (model,), own in part.group_by("model", maintain_order=True):
         values = {row["metric"]: row for row in own.iter_rows(named=True)}
-        cells = [_with_interval(values.get(metric)) for metric in metrics]
+        cells = [with_interval(values.get(metric)) for metric in metrics]
         rows.append([_shown(str(model), baselines), str(values[metrics[0]]["n_assays"]), *cells])
     return format_table(["model (baseline)", "assays", *(NAMES[metric] for metric in metrics)], rows)
 
 
-def _with_interval(row: Mapping[str, Any] | None) -> str:
+def with_interval(row: Mapping[str, Any] | None) -> str:
+    """Write an average with its interval.
+
+    Parameters
+    ----------
+    row
+        Of the table ``intervals``; `None` where there is none.
+    """
     if row is None or row["average"] is None:
         return "–"
     if row["low"] is None or row["low"] != row["low"]:  # one protein has no spread over proteins
@@ -76,8 +83,16 @@ def _number(row: Mapping[str, Any] | None) -> str:
     return f"{row['spearman']:.3f}{skipped}"
 
 
-def _below(intervals: pl.DataFrame, baselines: Collection[str]) -> list[str]:
-    """Say which model has a lower average Spearman than which baseline on the same subset."""
+def below_baselines(intervals: pl.DataFrame, baselines: Collection[str]) -> list[str]:
+    """Say which model has a lower average Spearman than which baseline on the same subset and assays.
+
+    Parameters
+    ----------
+    intervals
+        Table of the Run.
+    baselines
+        Names of methods that are none of the user's models.
+    """
     found = []
     for (subset,), part in intervals.filter(pl.col("metric") == "spearman").group_by(
         "subset", maintain_order=True

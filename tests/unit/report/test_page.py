@@ -82,7 +82,7 @@ def test_the_page_has_every_section_and_figure(sources, tmp_path):
         "Substitutions: scan",
     ]
     page = Page(text)
-    assert len(page.figures) == 7
+    assert len(page.figures) == 9
     assert page.tags.count("section") == len(headings(text))
     links = [address for address in page.addresses if address.startswith("#")]
     assert links == [f"#{name}" for name in re.findall(r'<section id="([^"]+)"', text)]
@@ -271,7 +271,7 @@ def test_a_browser_draws_every_figure_in_silence(browser, sources, tmp_path):
     figures = Page(without_plotly(page)).figures
     drawn, console = opened(browser, page, tmp_path / "profile")
     assert console == []
-    assert drawn.count('class="main-svg"') >= len(figures) == 7
+    assert drawn.count('class="main-svg"') >= len(figures) == 9
     bodies = re.findall(
         r'<div class="figure[^"]*" id="[^"]+"[^>]*>(.*?)<script type="application/json"', drawn, re.S
     )

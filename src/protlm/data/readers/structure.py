@@ -67,6 +67,29 @@ class Structure:
     """What was left out, renamed or chosen, with counts."""
 
 
+@dataclass(frozen=True)
+class ChainFit:
+    """How a sequence aligns to a chain."""
+
+    places: np.ndarray = field(compare=False, repr=False)
+    """For each residue of the sequence the 0-based index into the construct, or -1; int64."""
+    num_aligned: int
+    """Residues with a counterpart; X counts neither way."""
+    num_equal: int
+    num_needed: int
+    """Residues that must be aligned for one protein."""
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether the two are taken for one protein."""
+        return self.num_aligned >= self.num_needed and self.num_equal >= MIN_IDENTITY * self.num_aligned
+
+    @property
+    def share(self) -> str:
+        """Equal residues among the aligned ones, in per cent."""
+        return f"{self.num_equal / self.num_aligned:.0%}" if self.num_aligned else "none"
+
+
 def read_structure(path: Path | str, *, model: int = 1, chains: Sequence[str] | None = None) -> Structure:
     r"""Read the protein chains of a PDB or mmCIF file, plain or gzip-compressed.
 
@@ -321,6 +344,35 @@ def place_on_chain(chain: StructureChain, sequence: str) -> np.ndarray:
     >>> place_on_chain(chain, "MKTWA").tolist()
     [2, 3, 4, 5, -1]
     """
+    fit = fit_on_chain(chain, sequence)
+    if not fit.is_enough:
+        raise DataError(
+            f"the sequence of {len(fit.places):,} residues does not fit chain '{chain.chain_id}' of "
+            f"{len(chain):,}: {fit.num_aligned:,} residues align, of which {fit.num_equal:,} ({fit.share}) are "
+            f"equal; at least {fit.num_needed} must align and {MIN_IDENTITY:.0%} be equal",
+            hint="is it another chain of the structure, or another protein?",
+        )
+    return fit.places
+
+
+def fit_on_chain(chain: StructureChain, sequence: str) -> ChainFit:
+    """Align a sequence to a chain as `place_on_chain` does, whether or not they are one protein.
+
+    Parameters
+    ----------
+    chain
+        The chain.
+    sequence
+        A wild type, plain residues.
+
+    Examples
+    --------
+    >>> nothing = np.full(6, np.nan, np.float32)
+    >>> chain = StructureChain("A", "A", "GSMKTW", ("",) * 6, nothing, nothing, np.zeros(6, bool))
+    >>> fit = fit_on_chain(chain, "MKAW")
+    >>> fit.num_aligned, fit.num_equal, fit.is_enough
+    (4, 3, True)
+    """
     from biotite.sequence import ProteinSequence
     from biotite.sequence.align import SubstitutionMatrix
     from biotite.sequence.align.pairwise import align_optimal
@@ -333,19 +385,10 @@ def place_on_chain(chain: StructureChain, sequence: str) -> np.ndarray:
     aligned = _worth(trace, matrix.score_matrix(), one.code, two.code)
     pairs = [(sequence[a], chain.residues[b]) for a, b in aligned]
     told = [(a, b) for a, b in pairs if "X" not in (a, b)]
-    num_equal = sum(a == b for a, b in told)
-    needed = min(MIN_ALIGNED, -(-min(len(sequence), len(chain)) // 2))
-    if len(told) < needed or num_equal < MIN_IDENTITY * len(told):
-        share = f"{num_equal / len(told):.0%}" if told else "none"
-        raise DataError(
-            f"the sequence of {len(sequence):,} residues does not fit chain '{chain.chain_id}' of "
-            f"{len(chain):,}: {len(told):,} residues align, of which {num_equal:,} ({share}) are equal; "
-            f"at least {needed} must align and {MIN_IDENTITY:.0%} be equal",
-            hint="is it another chain of the structure, or another protein?",
-        )
     places = np.full(len(sequence), -1, dtype=np.int64)
     places[aligned[:, 0]] = aligned[:, 1]
-    return places
+    needed = min(MIN_ALIGNED, -(-min(len(sequence), len(chain)) // 2))
+    return ChainFit(places, len(told), sum(a == b for a, b in told), needed)
 
 
 def _worth(trace: np.ndarray, matrix: np.ndarray, one: np.ndarray, two: np.ndarray) -> np.ndarray:

@@ -17,6 +17,8 @@ BASELINE_COLOURS = ("#5f6770", "#a3abb4", "#7d868f", "#343b42")
 _LEGEND_LINE, _LEGEND_WIDTH = 30, 900
 BASELINES = ("position_mode", "v_gene_majority", "germline", "genes")
 """Names that `evaluate` gives to its trivial baselines."""
+VARIANT_BASELINES = ("blosum62", "site_independent")
+"""Those of `evaluate variants`."""
 _SYMBOLS = {
     **dict(
         zip(
@@ -48,7 +50,7 @@ def is_baseline(name: str) -> bool:
     >>> is_baseline("v_gene_majority"), is_baseline("cdr3")
     (True, False)
     """
-    return name in BASELINES
+    return name in BASELINES or name in VARIANT_BASELINES
 
 
 def model_colours(names: Iterable[str]) -> dict[str, str]:

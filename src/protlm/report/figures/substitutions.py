@@ -1,6 +1,6 @@
 """Substitution scans: scores of all single mutants along a wild type."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -8,9 +8,8 @@ import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 
-from protlm.errors import DataError
 from protlm.report.figures.style import INK, QUIET, axis, dress, plain
-from protlm.types.variant import parse_variant
+from protlm.report.score_rows import read_row, score_rows
 
 GROUPS = {
     "small": "GP",
@@ -22,7 +21,6 @@ GROUPS = {
 }
 ORDER = "".join(GROUPS.values())
 """Rows of the heat map: the twenty amino acids by chemistry."""
-MUTANT_COLUMNS = ("mutant", "variant", "mutation", "mutations")
 REGION_COLOURS = {"CDR1": "#F0C05A", "CDR2": "#8CCBEF", "CDR3": "#DDA3C3"}
 FRAMEWORK_COLOUR = "#E4E7EB"
 
@@ -113,7 +111,7 @@ class SubstitutionScan:
             yanchor="top",
             showarrow=False,
         )
-        self._add_regions(figure, (_MEAN + _GAP) / inside, (_MEAN + _GAP + _STRIP) / inside)
+        add_regions(figure, self.regions, (_MEAN + _GAP) / inside, (_MEAN + _GAP + _STRIP) / inside)
         self._add_group_lines(figure)
         return figure
 
@@ -196,31 +194,6 @@ class SubstitutionScan:
             hovertemplate="%{text}<br>mean %{y:+.3f}<extra></extra>",
         )
 
-    def _add_regions(self, figure: go.Figure, low: float, high: float) -> None:
-        for region, members in groupby(range(len(self.regions)), key=lambda index: self.regions[index]):
-            indices = list(members)
-            if not region:
-                continue
-            figure.add_shape(
-                type="rect",
-                x0=indices[0] - 0.5,
-                x1=indices[-1] + 0.5,
-                y0=low,
-                y1=high,
-                yref="paper",
-                fillcolor=REGION_COLOURS.get(region, FRAMEWORK_COLOUR),
-                line={"color": "white", "width": 2},
-            )
-            figure.add_annotation(
-                text=plain(region),
-                x=(indices[0] + indices[-1]) / 2,
-                y=(low + high) / 2,
-                yref="paper",
-                yanchor="middle",
-                showarrow=False,
-                font={"size": 11},
-            )
-
     def _add_group_lines(self, figure: go.Figure) -> None:
         for row in np.cumsum([len(letters) for letters in GROUPS.values()])[:-1]:
             figure.add_hline(y=float(row) - 0.5, line={"color": QUIET, "width": 1}, yref="y")
@@ -259,18 +232,12 @@ def substitution_scan(
     >>> float(scan.means[0]), scan.num_left_out
     (-0.5, 1)
     """
-    scored = frame.with_columns(pl.col("score").cast(pl.Float64, strict=False).fill_nan(None))
-    scored = scored.filter(pl.col("score").is_not_null())
-    if scored.is_empty():
-        return None
-    column = column or _variant_column(scored, wild_type, offset)
+    rows = score_rows(frame, wild_type, offset, column=column)
+    tracks = {name: [""] * len(wild_type) for name in ("imgt_position", "region") if name in frame.columns}
+    rows = rows.with_columns(frame[name] for name in tracks)
     sums, counts = (np.zeros((len(ORDER), len(wild_type))) for _ in range(2))
-    tracks = {name: [""] * len(wild_type) for name in ("imgt_position", "region") if name in scored.columns}
-    for row in scored.select(column, "score", *tracks).iter_rows(named=True):
-        mutations = parse_variant(row[column], wild_type, offset=offset).mutations
-        if len(mutations) != 1:
-            continue
-        (mutation,) = mutations
+    for row in rows.filter((pl.col("kind") == "1") & pl.col("score").is_not_null()).iter_rows(named=True):
+        (mutation,) = read_row(row["text"], wild_type, offset).mutations
         sums[ORDER.index(mutation.mutant), mutation.index] += row["score"]
         counts[ORDER.index(mutation.mutant), mutation.index] += 1
         for name, values in tracks.items():
@@ -288,27 +255,45 @@ def substitution_scan(
     )
 
 
-def _variant_column(frame: pl.DataFrame, wild_type: str, offset: int) -> str:
-    """Find the column of variants: the first usual name, else the first that holds them."""
-    usual = [name for name in MUTANT_COLUMNS if name in frame.columns]
-    others = [name for name, kind in frame.schema.items() if kind == pl.String and name not in usual]
-    for name in [*usual, *others]:
-        if _holds_variants(frame[name], wild_type, offset):
-            return name
-    raise DataError(
-        f"no column holds variants of the wild type {wild_type[:10]}… (offset {offset})",
-        hint="a score table has them in the column that protlm score was given",
-    )
+def add_regions(
+    figure: go.Figure, regions: Sequence[str], low: float, high: float, *, first: float = 0
+) -> None:
+    """Draw a strip of regions along the sequence.
 
-
-def _holds_variants(values: pl.Series, wild_type: str, offset: int) -> bool:
-    try:
-        parsed = [
-            parse_variant(str(value), wild_type, offset=offset) for value in values.drop_nulls().head(20)
-        ]
-    except DataError:
-        return False
-    return any(variant.mutations for variant in parsed)
+    Parameters
+    ----------
+    figure
+        Changed in place.
+    regions
+        One per residue, empty where not known; or none at all.
+    low, high
+        Where the strip is, as shares of the plot's height.
+    first
+        Where the first residue is on the x axis.
+    """
+    for region, members in groupby(range(len(regions)), key=lambda index: regions[index]):
+        indices = list(members)
+        if not region:
+            continue
+        figure.add_shape(
+            type="rect",
+            x0=first + indices[0] - 0.5,
+            x1=first + indices[-1] + 0.5,
+            y0=low,
+            y1=high,
+            yref="paper",
+            fillcolor=REGION_COLOURS.get(region, FRAMEWORK_COLOUR),
+            line={"color": "white", "width": 2},
+        )
+        figure.add_annotation(
+            text=plain(region),
+            x=first + (indices[0] + indices[-1]) / 2,
+            y=(low + high) / 2,
+            yref="paper",
+            yanchor="middle",
+            showarrow=False,
+            font={"size": 11},
+        )
 
 
 def letter_tops() -> Mapping[str, int]:
