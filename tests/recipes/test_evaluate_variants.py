@@ -8,8 +8,9 @@ from typer.testing import CliRunner
 from protlm.cli.main import app
 from protlm.data.readers.assay_reference import AssayFacts
 from protlm.data.readers.assays import Assay
-from protlm.errors import ConfigError, DataError
+from protlm.errors import ConfigError, DataError, Interrupted
 from protlm.models.architectures import EsmArchitecture
+from protlm.recipes import score_run
 from protlm.recipes.evaluate_variants import blosum62_scores, evaluate_variants, thin
 from protlm.scoring.plans import make_plan
 from protlm.scoring.variants import score_variants
@@ -172,3 +173,25 @@ def test_one_protein_has_an_average_without_an_interval(folder, model, tmp_path)
     answer = CliRunner().invoke(app, list(map(str, command)))
     assert answer.exit_code == 0, answer.output
     assert "averages over 1 assays" in answer.stdout
+
+
+@pytest.mark.parametrize(("plan", "left"), [("masked_marginal", 2), ("wildtype_marginal", 3)])
+def test_an_interrupted_run_scores_no_finished_assay_again(folder, model, tmp_path, monkeypatch, plan, left):
+    """Interrupted in the second of three assays; another plan takes up nothing of the first."""
+    real, scored = score_run.run_contexts, []
+
+    def second_stops(*given, **options):
+        scored.append(1)
+        if len(scored) == 2:
+            raise KeyboardInterrupt
+        return real(*given, **options)
+
+    out = tmp_path / "run"
+    monkeypatch.setattr(score_run, "run_contexts", second_stops)
+    with pytest.raises(Interrupted, match="the same command resumes"):
+        evaluate_variants([model], folder, out, device="cpu", say=quiet)
+    run = evaluate_variants([model], folder, out, plan=plan, device="cpu", say=quiet)
+    assert len(scored) == 2 + left
+    whole = evaluate_variants([model], folder, tmp_path / "whole", plan=plan, device="cpu", say=quiet)
+    assert pl.read_parquet(run.table_path("assays")).equals(pl.read_parquet(whole.table_path("assays")))
+    assert not run.checkpoints_path.exists()

@@ -154,6 +154,7 @@ def evaluate_variants(
                 length=length,
                 max_tokens=max_tokens,
                 folder=run.checkpoints_path / assay.facts.id,
+                keeps_all=True,
                 is_agreed=is_agreed,
                 say=say,
             ).scores

@@ -263,6 +263,7 @@ def score_table(
             length=length,
             max_tokens=max_tokens,
             folder=folder,
+            keeps_all=len(models) > 1,
             is_agreed=is_agreed,
             say=say,
         )

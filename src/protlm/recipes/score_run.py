@@ -43,6 +43,7 @@ def run_plan(
     length: LengthPolicy = WHOLE,
     max_tokens: int | None = None,
     folder: Path | None = None,
+    keeps_all: bool = False,
     is_agreed: bool = True,
     say: Say,
 ) -> VariantScores:
@@ -58,6 +59,8 @@ def run_plan(
         Token budget of a batch; by the device if `None`.
     folder
         Where finished chunks are kept until all are done; nowhere if `None`.
+    keeps_all
+        Whether the scores of a plan of one chunk are kept there too, for a job of several plans or models.
     is_agreed
         Whether it may take longer than `ASK_ABOVE`.
     say
@@ -71,7 +74,7 @@ def run_plan(
         On Ctrl-C, where finished chunks are kept.
     """
     job = _Job(model, plan, wild_type, chain, length, max_tokens or model.token_budget)
-    settings = {"folder": folder, "is_agreed": is_agreed, "say": say}
+    settings = {"folder": folder, "keeps_all": keeps_all, "is_agreed": is_agreed, "say": say}
     if model.family is None:
         return _run(job, name, variants, **settings)
     _refuse_pieces_of_a_family(job)
@@ -107,13 +110,14 @@ def _run(
     variants: Sequence[Variant],
     *,
     folder: Path | None,
+    keeps_all: bool,
     is_agreed: bool,
     say: Say,
 ) -> VariantScores:
     model, wild_type = job.model, job.wild_type
     rows = cut(job.plan, variants, len(wild_type))
     chunks = [[variants[row] for row in own] for own in rows]
-    kept = _kept(folder, job, name, variants) if len(chunks) > 1 else None
+    kept = _kept(folder, job, name, variants) if len(chunks) > 1 or keeps_all else None
     sizes = [job.size(chunk) for chunk in chunks]
     total, masked = (sum(size[place] for size in sizes) for place in (0, 1))
     say(
