@@ -181,6 +181,24 @@ class TestFolders:
         with torch.inference_mode():
             assert torch.equal(model.logits(batch), module(input_ids=batch.tokens[None]).logits[0])
 
+    @pytest.mark.parametrize("layout", [None, "esm-pipe"])
+    def test_esm_c_has_more_rows_of_weights_than_tokens(self, layout, tmp_path):
+        from transformers import EsmcConfig, EsmcForMaskedLM, EsmcTokenizer
+
+        sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+        module = EsmcForMaskedLM(EsmcConfig(**sizes)).eval()
+        enliven(module)
+        module.save_pretrained(tmp_path / "esmc")
+        EsmcTokenizer().save_pretrained(tmp_path / "esmc")
+        model, said = converted(tmp_path / "esmc", tmp_path / "out", layout=layout)
+        assert "<cls>HEAVY|LIGHT<eos>; 64 tokens" in said
+        assert model.tokenizer.get_vocab()["<mask>"] == 32
+        batch = batch_of(model.layout, "ACD/WY")
+        with torch.inference_mode():
+            assert torch.equal(model.logits(batch), module(input_ids=batch.tokens[None]).logits[0])
+        again, _ = converted(tmp_path / "out", tmp_path / "again")
+        assert again.layout == model.layout
+
 
 def pairs_of(folder):
     return {file.name: file.read_bytes() for file in folder.iterdir()}

@@ -48,14 +48,13 @@ def load_model(name: str | Path, *, device: str = "auto", precision: Precision =
     if ensemble := find_ensemble(name):
         raise ModelError(
             f"'{name}' is an ensemble of {len(ensemble.members)} models, and one model is needed here",
-            hint=f"name one of them, such as {ensemble.members[0]}; score, evaluate variants take them all",
+            hint=f"name one, such as {ensemble.members[0]}; score and evaluate variants take them all",
         )
     source, shown = _locate(str(name))
     module = _load_module(source, shown)
     layout, tokenizer = _load_layout(source, module, shown)
     num_rows = module.get_input_embeddings().weight.shape[0]
-    if module.config.model_type in ROUNDED_UP:
-        layout = _filled(layout, num_rows)
+    layout = fill_up(layout, module.config, num_rows)
     if num_rows != len(layout.tokens):
         raise ModelError(
             f"model '{shown}' has weights for {num_rows} tokens, but its vocabulary has {len(layout.tokens)}",
@@ -242,8 +241,22 @@ def _load_layout(source: str, module: Any, shown: str) -> tuple[TokenLayout, Any
     return layout, None if is_esm else tokenizer
 
 
-def _filled(layout: TokenLayout, num_rows: int) -> TokenLayout:
-    """Name the ids that no token has, so that logits are those of the model's own call, column by column."""
+def fill_up(layout: TokenLayout, config: Any, num_rows: int) -> TokenLayout:
+    """Name the ids that no token has, where a family rounds up the rows of its weights.
+
+    Logits are then those of the model's own call, column by column.
+
+    Parameters
+    ----------
+    layout
+        Of the tokens alone, or filled up already.
+    config
+        A Hugging Face configuration; of other families, the layout stays as it is.
+    num_rows
+        Rows of weights.
+    """
+    if config.model_type not in ROUNDED_UP:
+        return layout
     fill = tuple(f"<null_{index}>" for index in range(len(layout.tokens), num_rows))
     return replace(layout, tokens=layout.tokens + fill)
 
@@ -287,4 +300,4 @@ def max_tokens_of(config: Any) -> int | None:
     return config.max_position_embeddings - (config.pad_token_id + 1 if behind_padding else 0)
 
 
-__all__ = ["load_members", "load_model", "max_tokens_of", "pick_device"]
+__all__ = ["fill_up", "load_members", "load_model", "max_tokens_of", "pick_device"]

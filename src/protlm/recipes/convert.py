@@ -24,7 +24,7 @@ from protlm.data.vocabularies import LAYOUTS, VOCABULARIES, default_layout, layo
 from protlm.errors import ModelError, RunError
 from protlm.models.fair_esm import from_fair_esm, is_fair_esm
 from protlm.models.language_model import LanguageModel
-from protlm.models.loading import load_model, max_tokens_of
+from protlm.models.loading import ROUNDED_UP, fill_up, load_model, max_tokens_of
 from protlm.models.pickled import check_weights, read_pickle
 from protlm.models.tokenizers import tokenizer_of
 from protlm.models.weight_names import fit_weights
@@ -301,6 +301,7 @@ def _choose_layout(checkpoint: Checkpoint, asked: str | None, folder: Path, say:
         name = asked or checkpoint.layout or _recognised(given, checkpoint, say)
         layout = published_layout(name, max_tokens=limit) if name else None
     if layout is not None:
+        layout = fill_up(layout, checkpoint.config, getattr(checkpoint.config, "vocab_size", 0))
         _check_vocabulary(layout, given, checkpoint)
         layout.save(folder)
     if checkpoint.folder is not None:
@@ -350,6 +351,8 @@ def _recognised(given: tuple[str, ...] | None, checkpoint: Checkpoint, say: Say)
 
 
 def _check_vocabulary(layout: TokenLayout, given: tuple[str, ...] | None, checkpoint: Checkpoint) -> None:
+    if given is not None and checkpoint.config.model_type in ROUNDED_UP:
+        given += layout.tokens[len(given) :]
     if given is not None and given != layout.tokens:
         index = next(
             (i for i, (a, b) in enumerate(zip(given, layout.tokens, strict=False)) if a != b),
