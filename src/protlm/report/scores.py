@@ -1,15 +1,20 @@
 """Section on a score table: its distribution, the heat map, and the sensitivity of each position."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from protlm.data.numbering import number_chains
 from protlm.report.blocks import PAGE_WIDTH, Block, Cell, Figure, Paragraph, Section, Table
 from protlm.report.figures import substitutions
 from protlm.report.figures.distribution import kind_name, score_distribution
 from protlm.report.figures.sensitivity import Sensitivity, sensitivity
 from protlm.report.score_rows import WILD_TYPE, score_rows
 from protlm.report.sources import ScoreSource
+from protlm.types.record import Chain
+from protlm.types.regions import Region, decode_position
 
 if TYPE_CHECKING:
     from protlm.report.structures import PlacedChain, TableStructures
@@ -35,6 +40,7 @@ def score_section(number: int, source: ScoreSource, structures: "TableStructures
         text = f"{source.label} has no scored single substitution, so there is no heat map."
         blocks.append(Paragraph(text, tone="note"))
     else:
+        scan = _with_regions(scan)
         blocks += _heat_map(scan, facts)
         blocks += _sensitivity(sensitivity(scan), structures)
     return Section(f"scan-{number}", f"Substitutions: {source.label}", blocks)
@@ -70,8 +76,20 @@ def _without_score(rows: pl.DataFrame) -> str:
         of_them = f", {stops:,} of them with a stop" if stops else ""
         parts.append(f"{none.height:,} of {rows.height:,} rows have no score{of_them}")
     if wild:
-        parts.append(f"{wild:,} {'is' if wild == 1 else 'are'} the wild type itself")
-    return f"Not shown: {'; '.join(parts)}." if parts else ""
+        parts.append(f"{wild:,} of {rows.height:,} rows {'is' if wild == 1 else 'are'} the wild type itself")
+    return f"Left out of it: {'; '.join(parts)}." if parts else ""
+
+
+def _with_regions(scan: substitutions.SubstitutionScan) -> substitutions.SubstitutionScan:
+    """Number an antibody whose table has no regions, as one that was not written by ``--all-single``."""
+    numbered = scan.regions or number_chains([Chain(scan.wild_type)])[0]
+    if not isinstance(numbered, Chain):
+        return scan
+    return replace(
+        scan,
+        imgt_positions=tuple(decode_position(code) for code in numbered.tracks["position"]),
+        regions=tuple(Region(code).name if code else "" for code in numbered.tracks["region"]),
+    )
 
 
 def _heat_map(scan: substitutions.SubstitutionScan, facts: dict[str, Any]) -> list[Block]:
@@ -119,14 +137,16 @@ def _on_structure(found: Sensitivity, placed: "PlacedChain") -> list[Block]:
     trace = sensitivity_trace(found, chain_trace(placed.chain), placed.fit.places, others)
     fit, name = placed.fit, placed.structure.name
     text = (
-        f"The same on {name}, chain {placed.chain.chain_id}: Cα atoms, joined where the chain goes on; "
+        f"The same on {placed.name}: Cα atoms, joined where the chain goes on; "
         f"drag to turn, point at a residue for its name. {fit.num_equal:,} of {fit.num_aligned:,} aligned "
         "residues equal the wild type."
     )
     if others:
-        text += f" Thin and grey: chain {', '.join(chain.chain_id for chain in others)}."
+        text += f" Thin and grey: {_chains([chain.chain_id for chain in others])}."
     if placed.twins:
-        text += f" Chain {', '.join(placed.twins)} has the wild type as well."
+        text += f" The wild type fits as well on {_chains(placed.twins)}."
+    if placed.structure.num_models > 1:
+        text += f" The first of {placed.structure.num_models} models."
     blocks: list[Block] = [Paragraph(text)]
     scored = int((found.counts > 0).sum())
     missing = scored - int((~trace.has_no_score).sum())
@@ -141,6 +161,10 @@ def _on_structure(found: Sensitivity, placed: "PlacedChain") -> list[Block]:
     return [*blocks, Figure(trace.figure(), description, is_narrow=True)]
 
 
+def _chains(names: Sequence[str]) -> str:
+    return f"chain{'s' * (len(names) > 1)} {', '.join(names)}"
+
+
 def _most_sensitive(found: Sensitivity, chains: "list[PlacedChain]") -> Table:
     header = [
         "position",
@@ -150,7 +174,7 @@ def _most_sensitive(found: Sensitivity, chains: "list[PlacedChain]") -> Table:
         "lowest",
         "its score",
     ]
-    header += [f"{placed.structure.name}, chain {placed.chain.chain_id}" for placed in chains]
+    header += [placed.name for placed in chains]
     rows = []
     for index in found.most_sensitive():
         name, score = found.worst(index)

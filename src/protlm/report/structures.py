@@ -54,6 +54,11 @@ class PlacedChain:
     """Ids of further chains that fit as well."""
 
     @property
+    def name(self) -> str:
+        """Of structure and chain."""
+        return f"{self.structure.name}, chain {_id(self.chain)}"
+
+    @property
     def others(self) -> list[StructureChain]:
         """Further chains, those of the most residues that can still be drawn left out."""
         kept, left = [], MAX_OTHER_RESIDUES
@@ -84,19 +89,22 @@ def parse_request(text: str, labels: Sequence[str]) -> StructureRequest:
     >>> parse_request("vh=1abc.pdb:H", ["vh", "vl"])
     StructureRequest(path=PosixPath('1abc.pdb'), chain_id='H', label='vh')
     """
-    if Path(text).exists():
-        return StructureRequest(Path(text))
     label, mark, rest = text.partition("=")
-    if not mark or "/" in label:
+    if not mark or _is_file(text):
         label, rest = None, text
     elif label not in labels:
         raise ConfigError(
             f"--structure {text}: no score table here is called '{label}'", hint=did_you_mean(label, labels)
         )
     path, mark, chain_id = rest.rpartition(":")
-    if not mark or Path(rest).exists() or "/" in chain_id:
+    if not mark or Path(rest).exists():
         return StructureRequest(Path(rest), None, label)
     return StructureRequest(Path(path), chain_id, label)
+
+
+def _is_file(text: str) -> bool:
+    """Whether this is a file, with a chain behind it or not."""
+    return Path(text).exists() or Path(text.rpartition(":")[0]).is_file()
 
 
 def place_structures(texts: Sequence[str], tables: Sequence[ScoreSource]) -> dict[str, TableStructures]:
@@ -156,12 +164,16 @@ def chain_trace(chain: StructureChain) -> ChainTrace:
     atoms = chain.backbone[:, 1]
     places = np.flatnonzero(~np.isnan(atoms).any(axis=1))
     return ChainTrace(
-        chain.chain_id,
+        _id(chain),
         "".join(chain.residues[place] for place in places),
         tuple(chain.residue_ids[place] for place in places),
         places,
         atoms[places].astype(np.float64),
     )
+
+
+def _id(chain: StructureChain) -> str:
+    return chain.chain_id or "(blank)"
 
 
 def _asked(request: StructureRequest, structure: Structure) -> list[StructureChain]:
@@ -186,14 +198,19 @@ def _place(
     (chain, best), *others = fits
     if not best.is_enough:
         return _misfit(path, table, fits)
-    twins = [other.chain_id for other, fit in others if fit.is_enough and fit.num_equal == best.num_equal]
+    if not (~np.isnan(chain.backbone[best.places[best.places >= 0], 1])).any():
+        raise DataError(
+            f"{path}, chain '{chain.chain_id}': no residue of the wild type of {table.label} has a Cα atom",
+            hint="give a file with the atoms of the backbone, or another chain",
+        )
+    twins = [_id(other) for other, fit in others if fit.is_enough and fit.num_equal == best.num_equal]
     return PlacedChain(structure, chain, best, tuple(twins))
 
 
 def _misfit(path: Path, table: ScoreSource, fits: Sequence[tuple[StructureChain, ChainFit]]) -> DataError:
     what = f"the wild type of {table.label} ({len(table.facts['wild_type']['residues']):,} residues)"
     told = [
-        f"{chain.chain_id or '(blank)'} of {len(chain):,} residues ({fit.share}: {fit.num_equal:,} of "
+        f"{_id(chain)} of {len(chain):,} residues ({fit.share}: {fit.num_equal:,} of "
         f"{fit.num_aligned:,} aligned ones equal)"
         for chain, fit in fits[:_MOST_TOLD]
     ]

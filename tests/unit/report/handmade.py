@@ -185,3 +185,30 @@ def write_scan(path: Path, facts: dict | None = None) -> Path:
     scan_table().write_csv(path, separator="\t" if path.suffix == ".tsv" else ",")
     Path(f"{path}.meta.json").write_text(json.dumps(facts or provenance()))
     return path
+
+
+BACKBONE = {"N": (-0.9, 0.7, 0.0), "CA": (0.0, 0.0, 0.0), "C": (0.9, 0.7, 0.0), "O": (0.9, 1.9, 0.0)}
+THREE_LETTERS = "ALACYSASPGLUPHEGLYHISILELYSLEUMETASNPROGLNARGSERTHRVALTRPTYR"
+NAMES = {letter: THREE_LETTERS[3 * place : 3 * place + 3] for place, letter in enumerate(AMINO_ACIDS)}
+
+
+def write_pdb(path: Path, chains: dict[str, str], *, missing: tuple[int, ...] = (), first: int = 101) -> Path:
+    """Write chains along x, 3.8 Å a residue, with SEQRES; residues of `missing` (0-based) have no atoms."""
+    lines = []
+    for chain_id, residues in chains.items():
+        for start in range(0, len(residues), 13):
+            names = " ".join(NAMES[letter] for letter in residues[start : start + 13])
+            lines.append(f"SEQRES {start // 13 + 1:3d} {chain_id} {len(residues):4d}  {names}")
+    serial = 0
+    for number, (chain_id, residues) in enumerate(chains.items()):
+        for index, letter in enumerate(residues):
+            for atom, (x, y, z) in BACKBONE.items() if index not in missing else ():
+                serial += 1
+                place = f"{3.8 * index + x:8.3f}{12.0 * number + y:8.3f}{z + 0.5 * (index % 2):8.3f}"
+                lines.append(
+                    f"ATOM  {serial:5d}  {atom:<3s} {NAMES[letter]} {chain_id}{first + index:4d}    {place}"
+                    f"  1.00 20.00           {atom[0]}"
+                )
+        lines.append("TER")
+    path.write_text("\n".join([*lines, "END", ""]))
+    return path

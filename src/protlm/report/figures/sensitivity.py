@@ -96,6 +96,7 @@ class Sensitivity:
         bars = go.Bar(
             x=[index + first for index in known],
             y=[round(float(self.means[index]), 4) for index in known],
+            width=0.85 if len(self.means) < 300 else 1,
             marker={"color": self._colours(self.means[known]), "line": {"width": 0}},
             hovertext=[self.describe(index) for index in known],
             hoverinfo="text",
@@ -104,7 +105,6 @@ class Sensitivity:
         has_regions = any(self.scan.regions)
         dress(figure, height=290, margin={"t": 36})
         figure.update_layout(
-            bargap=0.15 if len(self.means) < 300 else 0,
             showlegend=False,
             xaxis=axis(
                 range=[first - 0.5, first + len(self.means) - 0.5], title_text="position", showgrid=False

@@ -62,20 +62,19 @@ class SensitivityTrace:
         is_scored = ~self.has_no_score
         traces = [_line(other, other.breaks, _OTHER, 2, f"chain {other.chain_id}") for other in self.others]
         is_coloured = ~self.chain.breaks & is_scored[:-1] & is_scored[1:]
-        traces += [
-            _line(self.chain, self.chain.breaks | is_coloured, _NO_SCORE, 3),
-            self._coloured_line(is_scored, is_coloured),
-        ]
+        if not is_coloured.all():
+            traces.append(_line(self.chain, self.chain.breaks | is_coloured, _NO_SCORE, 3))
+        traces.append(self._coloured_line(is_scored, is_coloured))
         if not is_scored.all():
             traces.append(self._points(~is_scored))
         traces.append(self._points(is_scored))
         figure = go.Figure(traces)
         dress(figure, height=560, margin={"l": 0, "r": 0, "t": 8, "b": 8})
-        figure.update_layout(showlegend=False, scene=self._scene(self.chain.atoms[is_scored]))
+        figure.update_layout(showlegend=False, scene=self._scene(self.chain.atoms[self.sites >= 0]))
         return figure
 
     def _scene(self, focus: np.ndarray) -> dict:
-        """Centre what is coloured, seen along the direction in which all chains together are flattest."""
+        """Centre what is in the wild type, seen from where all chains together are flattest."""
         atoms = np.concatenate([self.chain.atoms, *(other.atoms for other in self.others)])
         low, high = atoms.min(axis=0) - 1, atoms.max(axis=0) + 1
         middle, spans = (low + high) / 2, high - low

@@ -17,7 +17,7 @@ BASELINE_COLOURS = ("#5f6770", "#a3abb4", "#7d868f", "#343b42")
 _LEGEND_LINE, _LEGEND_WIDTH = 30, 900
 BASELINES = ("position_mode", "v_gene_majority", "germline", "genes")
 """Names that `evaluate` gives to its trivial baselines."""
-VARIANT_BASELINES = ("blosum62", "site_independent")
+VARIANT_BASELINES = ("blosum62", "site_independent", "site_independent_blosum62")
 """Those of `evaluate variants`."""
 _SYMBOLS = {
     **dict(
