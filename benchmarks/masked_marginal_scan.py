@@ -130,7 +130,7 @@ def _fair_esm(model: LanguageModel) -> torch.nn.Module:
     return theirs
 
 
-def _default_sequence() -> str:
+def default_sequence() -> str:
     table = SHARED / "dms" / "dms_reference.tsv"
     if not table.exists():
         return "".join(random.Random(0).choices(STANDARD, k=263))
@@ -139,4 +139,4 @@ def _default_sequence() -> str:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else _default_sequence())
+    main(sys.argv[1] if len(sys.argv) > 1 else default_sequence())

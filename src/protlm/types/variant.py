@@ -167,7 +167,7 @@ class VariantParser:
     def __init__(self, wild_type: str, *, offset: int = 0) -> None:
         self.wild_type = wild_type
         self.offset = offset
-        self._known: dict[str, Mutation] = {}
+        self._known: dict[str, Mutation | None] = {}
 
     def __call__(self, text: str | None) -> Variant:
         """Read one; raises what `parse_variant` raises.
@@ -178,21 +178,22 @@ class VariantParser:
             As for `parse_variant`.
         """
         parts = text.split(":") if text else []
-        try:
-            mutations = [self._known[part] for part in parts]
-        except KeyError:
-            variant = parse_variant(text, self.wild_type, offset=self.offset, propose_offset=False)
-            if len(variant.mutations) == len(parts):
-                self._remember(parts)
-            return variant
-        if not mutations or len({mutation.index for mutation in mutations}) < len(mutations):
-            return parse_variant(text, self.wild_type, offset=self.offset, propose_offset=False)
-        return Variant(tuple(sorted(mutations, key=_index)))
+        mutations = [self._known[part] if part in self._known else self._learn(part) for part in parts]
+        found = [mutation for mutation in mutations if mutation is not None]
+        if not found or len(found) < len(parts) or len({each.index for each in found}) < len(parts):
+            return self._parse(text)
+        return Variant(tuple(sorted(found, key=_index)))
 
-    def _remember(self, parts: list[str]) -> None:
-        for part in parts:
-            own = parse_variant(part, self.wild_type, offset=self.offset, propose_offset=False)
-            self._known[part] = own.mutations[0]
+    def _learn(self, part: str) -> Mutation | None:
+        """Read one substitution; `None` for what is none, or is wrong, and is left to `parse_variant`."""
+        try:
+            mutations = self._parse(part).mutations
+        except DataError:
+            mutations = ()
+        return self._known.setdefault(part, mutations[0] if mutations else None)
+
+    def _parse(self, text: str | None) -> Variant:
+        return parse_variant(text, self.wild_type, offset=self.offset, propose_offset=False)
 
 
 _index = attrgetter("index")
