@@ -11,9 +11,9 @@ In turns in one run at the 8M ESM-2 shape, float32 and bfloat16, 30 contexts of 
   could ever save; the scores are wrong.
 - ``merged projections``: queries, keys and values by one matrix product.
 
-CPU seconds, so that work of others on the machine counts little. None of these is kept: merging and compiling
-pay under a tenth, and the first layer is one of six here, but one of 33 in the 650M shape, where the same share
-of a layer is under 3 %.
+CPU seconds, so that work of others on the machine counts little. None of these is kept: merging and
+compiling pay under a tenth, and the first layer is one of six here, but one of 33 in the 650M shape, where
+the same share of a layer is under 3 %.
 """
 
 import copy

@@ -1,7 +1,8 @@
 """Tables of variants, read and checked against their wild type."""
 
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -14,6 +15,7 @@ from protlm.data.readers.rows import open_table
 from protlm.errors import DataError, did_you_mean
 from protlm.scoring.wild_type import WildType
 from protlm.types.alphabet import clean_residues
+from protlm.types.record import Record
 from protlm.types.variant import (
     Variant,
     VariantParser,
@@ -26,6 +28,7 @@ from protlm.types.variant import (
 MUTANT_COLUMNS = ("mutant", "variant", "mutation", "mutations")
 SEQUENCE_COLUMN = "mutated_sequence"
 """ProteinGym's name for whole sequences; read where no column has mutations."""
+_DROP = "--invalid drop leaves such rows without a score"
 _OWN_COLUMNS = ("score", "num_masked_contexts", "note")
 
 
@@ -118,7 +121,13 @@ def read_variants(
             variants.append(None)
             notes.append(error.message)
     if first_error is not None and invalid == "error":
-        _refuse(path, first_error, errors, texts, residues, offset)
+        _refuse(path, first_error, errors, texts, residues, offset, is_sequence)
+    if first_error is not None and errors == len(texts):
+        row, error = first_error
+        raise DataError(
+            f"{path}: no row is left of {errors:,}; row {row}: {error.message}",
+            hint=_without_drop(error.hint),
+        )
     return VariantTable(
         frame.rename(renamed), variants, notes, renamed.get(column, column), renamed, report.lines()
     )
@@ -134,8 +143,8 @@ def _read_sequences(
 ) -> VariantTable:
     """Read whole sequences of the chain that varies, aligned or not."""
     report = ReadReport()
-    ids, names, variants = [], [], []
-    for record in iterate_records(path, policy=InputPolicy(gaps=gaps, invalid=invalid), report=report):
+    ids, names, variants, notes = [], [], [], []
+    for record in _records(path, InputPolicy(gaps=gaps, invalid=invalid), report):
         chain, *others = record.chains
         if others:
             raise DataError(
@@ -143,17 +152,31 @@ def _read_sequences(
                 hint="give the mutated one alone",
             )
         try:
-            variant = variant_of_sequence(chain.residues, wild_type.residues)
+            variant, note = variant_of_sequence(chain.residues, wild_type.residues), None
         except DataError as error:
-            raise DataError(f"{path}, record '{record.id}': {error.message}", hint=error.hint) from None
+            if invalid == "error":
+                raise DataError(f"{path}, record '{record.id}': {error.message}", hint=error.hint) from None
+            variant, note = None, error.message
         ids.append(record.id)
-        names.append(None if variant.is_indel else variant.label(offset=offset))
+        names.append(None if variant is None or variant.is_indel else variant.label(offset=offset))
         variants.append(variant)
-    if not ids:
-        raise DataError(f"{path}: no variant is left", hint="; ".join(report.lines()) or "is the file empty?")
-    notes = [_note(variant, wild_type.residues) for variant in variants]
+        notes.append(_note(variant, wild_type.residues) if variant is not None else note)
+    if not any(variant is not None for variant in variants):
+        reasons = [*report.lines(), *(f"record '{ids[0]}': {notes[0]}" for _ in ids[:1])]
+        raise DataError(f"{path}: no variant is left", hint="; ".join(reasons) or "is the file empty?")
     frame = pl.DataFrame({"id": ids, "mutant": pl.Series(names, dtype=pl.String)})
     return VariantTable(frame, variants, notes, said=report.lines())
+
+
+def _records(path: Path, policy: InputPolicy, report: ReadReport) -> Iterator[Record]:
+    """Stream records; what is said of options that only `protlm prepare` has is said otherwise."""
+    try:
+        yield from iterate_records(path, policy=policy, report=report)
+    except DataError as error:
+        hint = error.hint
+        if "--duplicate-ids" in (hint or ""):
+            hint = "give each variant a name of its own"
+        raise DataError(error.message, hint=hint) from None
 
 
 def _note(variant: Variant, residues: str) -> str:
@@ -187,14 +210,22 @@ def _refuse(
     texts: Sequence[str | None],
     residues: str,
     offset: int,
+    is_sequence: bool,
 ) -> None:
     row, error = first
     others = f" ({count:,} of {len(texts):,} rows are wrong)" if count > 1 else ""
-    hint = _offset_hint([text for text in texts if text], residues, offset)
-    hint = hint or _own_hint(texts[row - 1], residues, offset)
+    hint = error.hint
     if len(texts) > 1 and 2 * count <= len(texts):
-        hint = f"correct the row; or --invalid drop leaves such rows without a score, {count:,} here"
+        hint = f"{_without_drop(hint) or 'correct the row'}; or {_DROP}, {count:,} here"
+    elif not is_sequence:
+        hint = _offset_hint([text for text in texts if text], residues, offset)
+        hint = hint or _own_hint(texts[row - 1], residues, offset)
     raise DataError(f"{path}, row {row}: {error.message}{others}", hint=hint)
+
+
+def _without_drop(hint: str | None) -> str:
+    """Take out of a hint that wrong rows may be dropped."""
+    return re.sub(rf"(; |, or pass )?{_DROP.partition(' leaves')[0]}[^;]*", "", hint or "").strip("; ")
 
 
 def _own_hint(text: str | None, residues: str, offset: int) -> str | None:
@@ -231,8 +262,10 @@ def _read_frame(path: Path, *, as_text: bool) -> pl.DataFrame:
         if frame.is_empty():
             raise DataError(f"{path}: the table has no row", hint="is the file complete?")
         return frame
-    rows = list(table.rows(table.header))
-    texts = {name: [row[name] or None for row in rows] for name in table.header}
+    texts: dict[str, list[str | None]] = {name: [] for name in table.header}
+    for row in table.rows(table.header):
+        for name, value in row.items():
+            texts[name].append(value or None)
     frame = pl.DataFrame(texts, schema=dict.fromkeys(table.header, pl.String))
     return frame if as_text else frame.select(map(_typed, frame.iter_columns()))
 
