@@ -27,7 +27,7 @@ class VariantScores:
     own_masked_contexts: np.ndarray
     """How many masked contexts of its own each score rests on, int64 ``[n]``."""
     num_contexts: int
-    """Contexts run, masked or not; those that variants share count once in a chunk."""
+    """Contexts run, masked or not, or pieces of them; those that variants share count once in a chunk."""
     num_masked_contexts: int
     cut_to: int | None = None
     """Residues of a piece, where the wild type was cut."""

@@ -92,7 +92,7 @@ class LengthPolicy:
         """
         if self.long == "error":
             return None
-        limit = layout.max_residues
+        limit = None if layout.max_tokens is None else layout.max_tokens - layout.num_positions(0, 1)
         if self.window is not None and limit is not None and self.window > limit:
             raise ConfigError(
                 f"--window {self.window} is longer than the {limit} residues that model '{name}' takes",
