@@ -15,7 +15,8 @@ from protlm.recipes.pretrain import PretrainConfig, pretrain
 from protlm.recipes.pretrain_plan import dry_run
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "pretrain").glob("*.yaml"))
-SHAPES = {"esm2-650m": {"num_layers": 33, "hidden_size": 1280, "num_heads": 20, "token_dropout": True}}
+_650M = {"num_layers": 33, "hidden_size": 1280, "num_heads": 20, "token_dropout": True}
+SHAPES = {"esm2-650m": _650M, "esm1v-1": {**_650M, "positions": "learned", "max_tokens": 1024}}
 """Of the published models that configurations start from, which are not here."""
 
 
