@@ -555,10 +555,10 @@ def test_the_offset_is_searched_for_once_a_table(monkeypatch, write, score):
     calls = []
     real = variant_types.fitting_offsets
     monkeypatch.setattr(variant_types, "fitting_offsets", lambda *given: calls.append(1) or real(*given))
-    path = write("v.csv", "mutant\n" + "".join(f"W{site}A\n" for site in range(1, 15)))
+    path = write("v.csv", "mutant\nH1A\n" + "".join(f"W{site}A\n" for site in range(1, 15)))
     assert score("--variants", path, "--invalid", "drop").status == 0
     assert not calls
-    refused(score("--variants", path, "--force"), "score", says="14 of 14 rows are wrong", hint="--offset")
+    refused(score("--variants", path, "--force"), "score", says="14 of 15 rows are wrong", hint="--offset")
     assert len(calls) == 1
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from math import prod
+from math import log10, prod
 
 import numpy as np
 import polars as pl
@@ -39,9 +39,14 @@ def single_substitutions(wild_type: WildType, *, sites: str | None = None, offse
         if wanted is None or mutation.mutant in wanted.get(mutation.index, ""):
             names.append(name)
             variants.append(variant)
+    if not names and wanted is not None:
+        raise DataError(
+            f"--sites {sites} names no other letter than the wild type has there",
+            hint="name others, or none: all nineteen are then tried",
+        )
     if not names:
         raise DataError(
-            f"the wild type '{wild_type.record.id}' has no such site that is one of the twenty amino acids",
+            f"the wild type '{wild_type.record.id}' has no site that is one of the twenty amino acids",
             hint="is it the sequence you mean?",
         )
     frame = pl.DataFrame({"mutant": names})
@@ -76,8 +81,9 @@ def combinations(wild_type: WildType, sites: str, *, offset: int = 0) -> Variant
     wanted = parse_sites(sites, wild_type.residues, offset=offset)
     count = prod(len(set(letters) | {wild_type.residues[index]}) for index, letters in wanted.items())
     if count > MOST_VARIANTS:
+        shown = f"{count:,}" if count < 10**15 else f"over 10^{int(count.bit_length() * log10(2)) - 1}"
         raise DataError(
-            f"--library {sites} is {count:,} variants, over {MOST_VARIANTS:,}",
+            f"--library {sites} is {shown} variants, over {MOST_VARIANTS:,}",
             hint="name the letters of a site, as in 39:AVL, or fewer sites",
         )
     combined = _combine(wanted, wild_type.residues, offset)

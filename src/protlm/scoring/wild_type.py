@@ -103,8 +103,17 @@ def read_wild_type(
         what = "wild type" if is_file else f"'{shown}' is no file, and as a sequence"
         hint = "check the path, or correct the sequence"
         if is_file or any(flag in (error.hint or "") for flag in ("--gaps", "--chain")):
-            hint = "correct the wild type" if "--invalid" in (error.hint or "") else error.hint
+            hint = _possible(error.hint)
         raise DataError(f"{what}: {error.message}", hint=hint) from None
+
+
+def _possible(hint: str | None) -> str | None:
+    """Say what can be done here where a hint names options that only readers of many records have."""
+    if "--invalid" in (hint or ""):
+        return "correct the wild type"
+    if any(flag in (hint or "") for flag in ("--sequence", "--heavy", "--duplicate-ids", "--layout")):
+        return "give a FASTA file with one record, or pass the sequence itself"
+    return hint
 
 
 def _of_file(path: Path, chain: str | None, policy: InputPolicy, report: ReadReport) -> WildType:

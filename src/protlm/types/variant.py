@@ -13,6 +13,8 @@ from protlm.types.alphabet import STANDARD
 # nine digits at most: any longer number is no position, and int() has limits of its own
 _MUTATION = re.compile(r"([A-Za-z])(-?[0-9]{1,9})([A-Za-z*=])")
 _HGVS = re.compile(r"(?:p\.)?\(?([A-Z][a-z]{2}|[A-Z])([0-9]{1,9})([A-Z][a-z]{2}|[A-Z*=])\)?")
+_JOINTS = re.compile(r"\s*[,;/+_|&]\s*|\s+")
+_MOST_SHOWN = 60
 _THREE_LETTERS = "AlaCysAspGluPheGlyHisIleLysLeuMetAsnProGlnArgSerThrValTrpTyrTer"
 _ONE_LETTER: dict[str, str] = {
     _THREE_LETTERS[3 * index : 3 * index + 3]: letter for index, letter in enumerate(STANDARD + "*")
@@ -127,20 +129,23 @@ def parse_variant(
     for part in text.split(":"):
         match = _MUTATION.fullmatch(part.strip())
         if match is None:
-            raise DataError(f"cannot read {part!r} in variant {text!r}", hint=_form_hint(part.strip()))
+            raise DataError(
+                f"cannot read {_shown(part)} in variant {_shown(text)}", hint=_form_hint(part.strip())
+            )
         wild, printed, mutant = match[1].upper(), int(match[2]), match[3].upper()
         mutant = wild if mutant == "=" else mutant
         index = _check_site(text, wild, printed, wild_type, offset, propose_offset)
         if mutant not in STANDARD:
             kind = "a stop" if mutant == "*" else "not one of the twenty amino acids"
             raise DataError(
-                f"variant {text!r} changes position {printed} to {mutant!r}, which is {kind}",
+                f"variant {_shown(text)} changes position {printed} to {mutant!r}, which is {kind}",
                 hint=f"substitution scores are defined for the twenty amino acids; {_DROP}",
             )
         mutations.append(Mutation(index, wild, mutant))
     if len({mutation.index for mutation in mutations}) < len(mutations):
         raise DataError(
-            f"variant {text!r} changes the same position twice", hint=f"name each position once; {_DROP}"
+            f"variant {_shown(text)} changes the same position twice",
+            hint=f"name each position once; {_DROP}",
         )
     return Variant(tuple(sorted(each for each in mutations if each.mutant != each.wild_type)))
 
@@ -201,9 +206,17 @@ _DROP = "--invalid drop leaves such rows without a score"
 _OTHER_WILD_TYPE = f"does it belong to this wild type? --offset N is subtracted from each position; {_DROP}"
 
 
+def _shown(text: str) -> str:
+    """Quote a text, cut where it is so long that no one would read it."""
+    return repr(text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…")
+
+
 def _form_hint(part: str) -> str:
     """Say how to write what is probably meant."""
     expected = "expected wild-type letter, position, new letter, as in A42G; several joined by ':'"
+    joined = _JOINTS.split(part[:_MOST_SHOWN])
+    if len(joined) > 1 and all(_MUTATION.fullmatch(each) for each in joined) and len(part) <= _MOST_SHOWN:
+        return f"write it as {':'.join(joined)}: {expected}"
     match = _HGVS.fullmatch(part)
     if match is None:
         return f"{expected}; {_DROP}"
@@ -220,19 +233,19 @@ def _check_site(text: str, wild: str, printed: int, wild_type: str, offset: int,
     if not 0 <= index < len(wild_type):
         first, last = 1 + offset, len(wild_type) + offset
         raise DataError(
-            f"variant {text!r} names position {printed}, but positions run from {first} to {last} "
+            f"variant {_shown(text)} names position {printed}, but positions run from {first} to {last} "
             f"(wild type of {len(wild_type)} residues, offset {offset})",
             hint=_offset_hint(text, wild_type, offset) if propose_offset else _OTHER_WILD_TYPE,
         )
     if wild_type[index] != wild:
         raise DataError(
-            f"variant {text!r} says position {printed} is {wild}, but the wild type has {wild_type[index]} "
-            f"there (1-based, offset {offset})",
+            f"variant {_shown(text)} says position {printed} is {wild}, but the wild type has "
+            f"{wild_type[index]} there (1-based, offset {offset})",
             hint=_offset_hint(text, wild_type, offset) if propose_offset else _OTHER_WILD_TYPE,
         )
     if wild not in STANDARD:
         raise DataError(
-            f"variant {text!r} changes position {printed}, where the wild type has {wild}",
+            f"variant {_shown(text)} changes position {printed}, where the wild type has {wild}",
             hint=f"substitution scores are defined for the twenty amino acids; {_DROP}",
         )
     return index
