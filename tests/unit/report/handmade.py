@@ -4,6 +4,7 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 REGIONS = ("FR1", "CDR1", "FR2", "CDR2", "FR3", "CDR3", "FR4")
@@ -212,3 +213,75 @@ def write_pdb(path: Path, chains: dict[str, str], *, missing: tuple[int, ...] = 
         lines.append("TER")
     path.write_text("\n".join([*lines, "END", ""]))
     return path
+
+
+VARIANT_METRICS = ("spearman", "auroc", "mcc", "ndcg", "top_recall")
+MODELS = {"m<1>": 0.4, "weak": 0.1, "blosum62": 0.2, "site_independent": 0.5}
+
+
+def intervals():
+    rows = [
+        {
+            "subset": "all",
+            "metric": metric,
+            "model": model,
+            "average": value,
+            "low": value - 0.05 if model != "site_independent" else None,
+            "high": value + 0.04 if model != "site_independent" else None,
+            "n_assays": 1 if model == "site_independent" else 3,
+            "n_proteins": 1 if model == "site_independent" else 2,
+        }
+        for metric in VARIANT_METRICS
+        for model, value in sorted(MODELS.items(), key=lambda each: -each[1])
+    ]
+    return pl.DataFrame(rows)
+
+
+def assays(names=("a", "b", "c")):
+    rows = [
+        {
+            "assay": assay,
+            "model": model,
+            "subset": "all",
+            "depth": depth,
+            "n": 3000,
+            "n_skipped": 0,
+            **dict.fromkeys(VARIANT_METRICS, value + 0.01 * number),
+            "spearman": None if (model, assay) == ("weak", "c") else value + 0.01 * number,
+        }
+        for number, assay in enumerate(names)
+        for model, value in MODELS.items()
+        if model != "site_independent" or number == 0
+        for depth in ("all", "1")
+    ]
+    return pl.DataFrame(rows)
+
+
+def scores(size, seed=0):
+    rng = np.random.default_rng(seed)
+    value = rng.normal(size=size)
+    columns = {"mutant": [f"A{n}C" for n in range(1, size + 1)], "value": value, "is_fit": value > 0}
+    columns |= {model: value + rng.normal(size=size) for model in ("m<1>", "weak", "blosum62")}
+    return pl.DataFrame(columns)
+
+
+def write_variants(path, names=("a", "b", "c"), size=30):
+    run = write_run(
+        path,
+        "evaluate",
+        config__yaml="{plan: masked_marginal, fill: joint, sample: 3000, seed: 4, folder: dms}\n",
+        data_manifest__json={"assays": len(names), "left_out": {"msa": "a folder"}},
+    )
+    averages = (
+        intervals()
+        .select("subset", "metric", "model", "average")
+        .with_columns(n_missing=pl.lit(0), function_Activity=pl.lit(0.25), function_Binding=pl.lit(0.35))
+    )
+    missing = pl.DataFrame({"subset": ["all"], "metric": ["spearman"], "model": ["weak"], "assay": ["c"]})
+    tables = {"intervals": intervals(), "assays": assays(names), "averages": averages, "missing": missing}
+    for name, table in tables.items():
+        table.write_parquet(run / "tables" / f"{name}.parquet")
+    (run / "scores").mkdir()
+    for number, name in enumerate(names):
+        scores(size, number).write_parquet(run / "scores" / f"{name}.parquet")
+    return run

@@ -9,12 +9,15 @@ import polars as pl
 import pytest
 from handmade import (
     VALUES,
+    WILD_TYPE,
     provenance,
     summary_table,
     write_evaluation,
+    write_pdb,
     write_pretrain,
     write_run,
     write_scan,
+    write_variants,
 )
 from plotly.offline import get_plotlyjs
 from typer.testing import CliRunner
@@ -23,6 +26,8 @@ from protlm.errors import DataError, RunError
 from protlm.report.page import write_report
 from protlm.runs import Run
 
+WEBGL_TALK = ("willReadFrequently", "GL Driver Message", "software WebGL")
+"""What Chromium says of any page that draws in three dimensions."""
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -279,6 +284,18 @@ def test_a_browser_draws_every_figure_in_silence(browser, sources, tmp_path):
     assert all('class="main-svg"' in body for body in bodies)
     (scan,) = [body for body in bodies if "heatmaplayer" in body and "<image" in body]
     assert "CDR1" in scan
+
+
+@pytest.mark.browser
+def test_a_browser_draws_variant_effects_and_structures(browser, tmp_path):
+    run = write_variants(tmp_path / "variants")
+    scan = write_scan(tmp_path / "scan.csv")
+    structure = write_pdb(tmp_path / "one.pdb", {"A": WILD_TYPE, "B": "WYWYWHHCCP"})
+    page = write_report([run, scan], tmp_path / "r.html", structures=[str(structure)])
+    drawn, console = opened(browser, page, tmp_path / "profile")
+    assert not [line[:400] for line in console if not any(each in line for each in WEBGL_TALK)]
+    assert drawn.count('class="main-svg"') >= len(Page(without_plotly(page)).figures) == 9
+    assert len(re.findall(r'<div id="scene"[^>]*><svg.*?</svg><canvas', drawn)) == 1
 
 
 @pytest.mark.browser

@@ -4,10 +4,9 @@ import json
 import re
 import shutil
 
-import numpy as np
 import polars as pl
 import pytest
-from handmade import write_run
+from handmade import MODELS, VARIANT_METRICS, assays, intervals, scores, write_variants
 
 from protlm.errors import RunError
 from protlm.report.figures.assay_scatter import assay_scatter, representative
@@ -17,77 +16,6 @@ from protlm.report.page import write_report
 from protlm.report.variants import MOST_SCATTERS
 from protlm.statistics.bootstrap import bootstrap_metric
 from protlm.statistics.metrics import spearman
-
-METRICS = ("spearman", "auroc", "mcc", "ndcg", "top_recall")
-MODELS = {"m<1>": 0.4, "weak": 0.1, "blosum62": 0.2, "site_independent": 0.5}
-
-
-def intervals():
-    rows = [
-        {
-            "subset": "all",
-            "metric": metric,
-            "model": model,
-            "average": value,
-            "low": value - 0.05 if model != "site_independent" else None,
-            "high": value + 0.04 if model != "site_independent" else None,
-            "n_assays": 1 if model == "site_independent" else 3,
-            "n_proteins": 1 if model == "site_independent" else 2,
-        }
-        for metric in METRICS
-        for model, value in sorted(MODELS.items(), key=lambda each: -each[1])
-    ]
-    return pl.DataFrame(rows)
-
-
-def assays(names=("a", "b", "c")):
-    rows = [
-        {
-            "assay": assay,
-            "model": model,
-            "subset": "all",
-            "depth": depth,
-            "n": 3000,
-            "n_skipped": 0,
-            **dict.fromkeys(METRICS, value + 0.01 * number),
-            "spearman": None if (model, assay) == ("weak", "c") else value + 0.01 * number,
-        }
-        for number, assay in enumerate(names)
-        for model, value in MODELS.items()
-        if model != "site_independent" or number == 0
-        for depth in ("all", "1")
-    ]
-    return pl.DataFrame(rows)
-
-
-def scores(size, seed=0):
-    rng = np.random.default_rng(seed)
-    value = rng.normal(size=size)
-    columns = {"mutant": [f"A{n}C" for n in range(1, size + 1)], "value": value, "is_fit": value > 0}
-    columns |= {model: value + rng.normal(size=size) for model in ("m<1>", "weak", "blosum62")}
-    return pl.DataFrame(columns)
-
-
-def write_variants(path, names=("a", "b", "c"), size=30):
-    run = write_run(
-        path,
-        "evaluate",
-        config__yaml="{plan: masked_marginal, fill: joint, sample: 3000, seed: 4, folder: dms}\n",
-        data_manifest__json={"assays": len(names), "left_out": {"msa": "a folder"}},
-    )
-    averages = (
-        intervals()
-        .select("subset", "metric", "model", "average")
-        .with_columns(n_missing=pl.lit(0), function_Activity=pl.lit(0.25), function_Binding=pl.lit(0.35))
-    )
-    missing = pl.DataFrame({"subset": ["all"], "metric": ["spearman"], "model": ["weak"], "assay": ["c"]})
-    tables = {"intervals": intervals(), "assays": assays(names), "averages": averages, "missing": missing}
-    for name, table in tables.items():
-        table.write_parquet(run / "tables" / f"{name}.parquet")
-    (run / "scores").mkdir()
-    for number, name in enumerate(names):
-        scores(size, number).write_parquet(run / "scores" / f"{name}.parquet")
-    return run
 
 
 def page(run, tmp_path):
@@ -134,7 +62,7 @@ def test_a_run_without_baselines_says_so(tmp_path):
 
 def test_averages_are_drawn_with_intervals_and_counts():
     figure = assay_averages(intervals()).figure()
-    assert len(figure.data) == len(METRICS) * len(MODELS)
+    assert len(figure.data) == len(VARIANT_METRICS) * len(MODELS)
     by_name = {trace.y[0]: trace for trace in figure.data[: len(MODELS)]}
     assert list(by_name) == ["site_independent (1 of 3)", "m&lt;1&gt;", "blosum62", "weak"]
     model = by_name["m&lt;1&gt;"]

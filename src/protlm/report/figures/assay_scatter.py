@@ -38,14 +38,14 @@ class AssayScatter:
             1,
             len(models),
             shared_yaxes=True,
-            subplot_titles=[f"{plain(model)}<br>{_written(self.correlations[model])}" for model in models],
+            subplot_titles=[f"{_short(model)}<br>{_written(self.correlations[model])}" for model in models],
             horizontal_spacing=0.03,
         )
         for column, model in enumerate(models, 1):
             figure.add_trace(self._points(model), row=1, col=column)
             figure.update_xaxes(**axis(title_text="score", nticks=6), row=1, col=column)
             figure.update_yaxes(**axis(title_text="measured" if column == 1 else ""), row=1, col=column)
-        dress(figure, height=330, margin={"t": 60})
+        dress(figure, height=346, margin={"t": 76})
         return figure
 
     def _points(self, model: str) -> go.Scatter:
@@ -55,7 +55,7 @@ class AssayScatter:
             y=[float(f"{value:.4g}") for value in known["value"]],
             mode="markers",
             marker={"color": self.colours.get(model, MODEL_COLOURS[0]), "size": 4, "opacity": 0.45},
-            text=[plain(name if len(name) <= 30 else f"{name[:29]}…") for name in known["mutant"]],
+            text=[_short(name) for name in known["mutant"]],
             hovertemplate="%{text}<br>score %{x}, measured %{y}<extra></extra>",
             showlegend=False,
         )
@@ -119,9 +119,13 @@ def representative(correlations: Mapping[str, float], number: int) -> list[str]:
     return [ordered[place] for place in places]
 
 
+def _short(name: str, most: int = 28) -> str:
+    return plain(name if len(name) <= most else f"{name[: most - 1]}…")
+
+
 def _written(interval: Interval) -> str:
     if interval.value != interval.value:
         return "no Spearman"
     if interval.low != interval.low:
         return f"Spearman {interval.value:.3f}"
-    return f"Spearman {interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+    return f"Spearman {interval.value:.3f}<br>[{interval.low:.3f}, {interval.high:.3f}]"
