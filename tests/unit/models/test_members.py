@@ -89,7 +89,9 @@ def test_a_list_of_a_later_format_is_refused(folder):
 
 
 def test_where_one_model_is_needed_an_ensemble_is_refused(folder, tmp_path):
-    with pytest.raises(ModelError, match=r"'.*fam' is an ensemble of 3 models.*\n.*seed-0; score and evaluate"):
+    with pytest.raises(
+        ModelError, match=r"'.*fam' is an ensemble of 3 models.*\n.*seed-0; score and evaluate"
+    ):
         load_model(folder)
     with pytest.raises(ModelError, match="'esm1v' is an ensemble of 5 models"):
         load_model("esm1v")
