@@ -348,8 +348,8 @@ def place_on_chain(chain: StructureChain, sequence: str) -> np.ndarray:
     if not fit.is_enough:
         raise DataError(
             f"the sequence of {len(fit.places):,} residues does not fit chain '{chain.chain_id}' of "
-            f"{len(chain):,}: {fit.num_aligned:,} residues align, of which {fit.num_equal:,} ({fit.share}) are "
-            f"equal; at least {fit.num_needed} must align and {MIN_IDENTITY:.0%} be equal",
+            f"{len(chain):,}: {fit.num_aligned:,} residues align, of which {fit.num_equal:,} ({fit.share}) "
+            f"are equal; at least {fit.num_needed} must align and {MIN_IDENTITY:.0%} be equal",
             hint="is it another chain of the structure, or another protein?",
         )
     return fit.places
