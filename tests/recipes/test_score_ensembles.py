@@ -75,8 +75,9 @@ def test_a_family_beside_other_models_is_one_ensemble(family):
     other = lively_esm(seed=9)
     other.name = "other"
     table = protlm.score([str(family), other], WILD_TYPE, ["M1L", "K2R", "T3A"], ensemble="rank")
-    columns = [name for name in table.columns if name.startswith("score_")]
-    assert columns == ["score_fam-seed-0", "score_fam-seed-1", "score_fam-seed-2", "score_other"]
+    columns = {name for name in table.columns if name.startswith("score_")}
+    assert columns == {"score_fam-seed-0", "score_fam-seed-1", "score_fam-seed-2", "score_other"}
+    assert table["score"].to_list() == pytest.approx(by_hand("rank", table.select(columns).to_numpy().T))
 
 
 def test_a_variant_that_one_model_leaves_out_has_no_score_and_is_counted(monkeypatch):
