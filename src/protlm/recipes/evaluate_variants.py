@@ -10,7 +10,7 @@ import polars as pl
 import yaml
 
 from protlm.data.readers.assay_reference import AssayFacts, find_assays, read_reference
-from protlm.data.readers.assays import Assay, read_assay
+from protlm.data.readers.assays import Assay, check_spread, read_assay
 from protlm.errors import ConfigError, DataError, did_you_mean
 from protlm.evaluation.variant_averages import average_assays, bootstrap_averages, missing_cells
 from protlm.evaluation.variants import ALL, COVERED, METRICS, assay_rows
@@ -139,6 +139,7 @@ def evaluate_variants(
     fitted, rows = FittedModels(say), []
     for number, (path, facts) in enumerate(wanted, start=1):
         assay = read_assay(path, facts, invalid=invalid)
+        check_spread(assay, path)
         assay = assay if sample is None else thin(assay, sample, seed=seed)
         say(f"assay {number} of {len(wanted)}: {assay.facts.id}, {len(assay.variants):,} variants")
         for line in assay.report.lines():

@@ -106,6 +106,7 @@ def below_baselines(intervals: pl.DataFrame, baselines: Collection[str]) -> list
             if model not in baselines
             and name in baselines
             and counts[name] == counts[model]
+            and None not in (value, values[name])  # no rank correlation, as of scores that are all the same
             and value < values[name]
         ]
     return found

@@ -239,7 +239,9 @@ def _own_hint(text: str | None, residues: str, offset: int) -> str | None:
 
 def _offset_hint(texts: Sequence[str], residues: str, offset: int) -> str | None:
     """Propose the offset that fits the table, or most of it."""
-    fits = [each for each in fitting_offsets(texts, residues) if each != offset]
+    fits = fitting_offsets(texts, residues)
+    if offset in fits:  # something else is wrong
+        return None
     if fits:
         more = f" (so do {len(fits) - 1} others, such as {fits[1]})" if len(fits) > 1 else ""
         return f"with --offset {fits[0]} the wild-type letters of all rows agree{more}"

@@ -217,6 +217,11 @@ def _form_hint(part: str) -> str:
     joined = _JOINTS.split(part[:_MOST_SHOWN])
     if len(joined) > 1 and all(_MUTATION.fullmatch(each) for each in joined) and len(part) <= _MOST_SHOWN:
         return f"write it as {':'.join(joined)}: {expected}"
+    if part.isalpha() and len(part) > 3:
+        return (
+            "is it a whole sequence? those go into a table of their own, in a column mutated_sequence; "
+            f"else {expected}; {_DROP}"
+        )
     match = _HGVS.fullmatch(part)
     if match is None:
         return f"{expected}; {_DROP}"

@@ -31,6 +31,7 @@ _REFERENCE_COLUMNS = {
     "value_column": ("score_column",),
 }
 _NEEDED = ("id", "wild_type")
+_UNREADABLE = "cannot be read"
 _MISSING = frozenset({"", "na", "n/a", "nan", "null", "none"})
 
 
@@ -136,7 +137,8 @@ def find_assays(
     Raises
     ------
     DataError
-        If there is no such folder, it has no assay, two reference tables, or two files of one assay.
+        If there is no such folder, it has no assay, two reference tables, two files of one assay, or a file
+        that the reference names and that cannot be read.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -153,8 +155,16 @@ def find_assays(
     left_out |= {path.name: "a reference table" for path in tables}
     if reference is None and len(tables) > 1:
         listing = ", ".join(path.name for path in tables)
-        raise DataError(f"{folder} has {len(tables)} reference tables: {listing}", hint="say which one")
+        raise DataError(
+            f"{folder} has {len(tables)} reference tables: {listing}", hint="say which one with --reference"
+        )
     known = dict(reference) if reference is not None else read_reference(tables[0]) if tables else {}
+    for name, why in left_out.items():
+        facts = _match(Path(name), known) if why.startswith(_UNREADABLE) else None
+        if facts is not None:
+            raise DataError(
+                f"the assay '{facts.id}' {why}", hint="mend the file, or take it out of the folder"
+            )
     assays: list[tuple[Path, AssayFacts | None]] = []
     files: dict[str, Path] = {}
     for path, header in headers.items():
@@ -254,7 +264,10 @@ def read_number(value: object, what: str) -> float | None:
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise DataError(f"{what}: expected a number, found {text!r}", hint="leave it empty if there is none")
+        raise DataError(
+            f"{what}: expected a number, found {text!r}",
+            hint="leave it empty if there is none; decimals need a point",
+        )
     return number
 
 
@@ -313,7 +326,7 @@ def _header(path: Path) -> Sequence[str] | str:
     try:
         header = open_table(path).header
     except DataError as error:
-        return f"cannot be read: {error.message}"
+        return f"{_UNREADABLE}: {error.message}"
     return header if "mutant" in header or _is_reference(header) else "no column mutant"
 
 

@@ -142,7 +142,8 @@ def read_assay(
     if not kept:
         counts = "; ".join(f"{count:,} × {why}" for why, count in report.dropped.items())
         raise DataError(
-            f"{path}: no variant is left of {len(rows):,} rows ({counts})", hint="see its columns"
+            f"{path}: no variant is left of {len(rows):,} rows ({counts})",
+            hint=f"expected substitutions in 'mutant' and measured values in '{columns['value']}'",
         )
     report.num_read = len(kept)
     values = np.array([value for _, _, value in kept])
@@ -156,6 +157,31 @@ def read_assay(
         is_fit=is_fit,
         fit_by=fit_by,
         report=report,
+    )
+
+
+def check_spread(assay: Assay, path: Path | str) -> None:
+    """Refuse an assay whose values are all the same: nothing can be ranked by it.
+
+    Parameters
+    ----------
+    assay
+        From `read_assay`.
+    path
+        Where it is from, for the message.
+
+    Raises
+    ------
+    DataError
+        If there is one variant, or one value.
+    """
+    if (assay.values != assay.values[0]).any():
+        return
+    count = len(assay.values)
+    what = "its only variant has" if count == 1 else f"all {count:,} variants have"
+    raise DataError(
+        f"{path}: {what} the value {assay.values[0]:g}, so there is nothing to rank",
+        hint="is it the column of measured values? or take the file out of the folder",
     )
 
 
@@ -239,6 +265,10 @@ def _unusable(variant: Variant | None, value: float | None) -> str:
 def _remedy(error: DataError, texts: Sequence[str], facts: AssayFacts) -> str | None:
     if isinstance(error, _DisagreementError):
         return error.hint
+    if error.hint and "does it belong" not in error.hint:  # cannot be read, or is no substitution
+        return (
+            f"{error.hint.partition('; --invalid')[0]}; --invalid drop leaves such rows out and counts them"
+        )
     likely = likely_offset(texts, facts.wild_type)
     if likely is not None and likely[0] != 0 and likely[1] > 0.5:
         return f"positions are counted from 1 on the wild type; subtract {likely[0]} from them and they fit"
