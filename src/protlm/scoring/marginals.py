@@ -186,12 +186,7 @@ class _Substitutions:
         return np.array(rows, dtype=np.int32)[places]
 
     def terms(self, row: np.ndarray) -> Terms:
-        """Weigh the new letter 1 and the old one −1 in the row of each substitution."""
-        weight = np.repeat(np.array([1.0, -1.0], dtype=np.float32), len(row))
-        return Terms(
-            np.tile(self.variant, 2),
-            np.tile(row, 2),
-            np.concatenate([self.mutant, self.wild_type]),
-            weight,
-            len(self.starts) - 1,
-        )
+        """Take the new letter minus the old one in the row of each substitution."""
+        weight = np.broadcast_to(np.float64(1), len(row))
+        num_variants = len(self.starts) - 1
+        return Terms(self.variant, row, self.mutant, weight, num_variants, minus=self.wild_type)

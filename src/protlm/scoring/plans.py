@@ -34,6 +34,7 @@ plans = Registry(
 class Terms:
     """Scores as weighted sums of log-probabilities: Σ ``weight * read[row, token]`` over a variant's terms.
 
+    Where `minus` is there, that of another token in the same row is subtracted in every term.
     Terms of variant ``num_variants`` are the reference: their sum is subtracted from every variant that
     has a term. A variant without terms, such as the wild type of a marginal, scores 0.
     """
@@ -49,6 +50,8 @@ class Terms:
     num_variants: int
     transform: Callable[[np.ndarray], np.ndarray] | None = None
     """Of the log-probabilities, before they are weighted."""
+    minus: np.ndarray | None = None
+    """Token id whose log-probability is subtracted."""
 
     @classmethod
     def build(
@@ -84,6 +87,8 @@ class Terms:
         values = reads[self.row, self.token].astype(np.float64)
         if self.transform is not None:
             values = self.transform(values)
+        if self.minus is not None:
+            values -= reads[self.row, self.minus]
         values *= self.weight
         sums = np.bincount(self.variant, weights=values, minlength=self.num_variants + 1)
         has_terms = np.bincount(self.variant, minlength=self.num_variants + 1)[:-1] > 0
