@@ -81,7 +81,7 @@ def combinations(wild_type: WildType, sites: str, *, offset: int = 0) -> Variant
     wanted = parse_sites(sites, wild_type.residues, offset=offset)
     count = prod(len(set(letters) | {wild_type.residues[index]}) for index, letters in wanted.items())
     if count > MOST_VARIANTS:
-        shown = f"{count:,}" if count < 10**15 else f"over 10^{int(count.bit_length() * log10(2)) - 1}"
+        shown = f"{count:,}" if count < 10**15 else f"over 10^{int((count.bit_length() - 1) * log10(2))}"
         raise DataError(
             f"--library {sites} is {shown} variants, over {MOST_VARIANTS:,}",
             hint="name the letters of a site, as in 39:AVL, or fewer sites",
