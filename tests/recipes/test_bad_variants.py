@@ -12,6 +12,7 @@ import typer
 
 from protlm.cli.main import app, main
 from protlm.models.architectures import EsmArchitecture
+from protlm.report.variant_lines import below_baselines
 
 WILD_TYPE = "MKTAYIAKQR"
 REFERENCE = """DMS_id,DMS_filename,target_seq,UniProt_ID,coarse_selection_type
@@ -232,4 +233,9 @@ class TestAssays:
             {"r.csv": REFERENCE, "X_1.csv": "mutant,DMS_score\nA4G,1\nA4T,2\nA4V,3\n"}
         )
         assert status == 0, err
-        assert "Spearman by assay" in out
+        assert re.search(r"\(blosum62\) +0 +–", out)
+
+    def test_where_neither_has_one_none_is_below_the_other(self):
+        columns = {"subset": "all", "metric": "spearman", "model": ["m", "blosum62"], "n_assays": 0}
+        table = pl.DataFrame({**columns, "average": pl.Series([None, None], dtype=pl.Float64)})
+        assert below_baselines(table, ["blosum62"]) == []
