@@ -14,7 +14,7 @@ from protlm.data.readers.assays import Assay, check_spread, read_assay
 from protlm.errors import ConfigError, DataError, did_you_mean
 from protlm.evaluation.variant_averages import average_assays, bootstrap_averages, missing_cells
 from protlm.evaluation.variants import ALL, COVERED, METRICS, assay_rows
-from protlm.models.language_model import Precision
+from protlm.models.language_model import LanguageModel, Precision
 from protlm.models.members import find_ensemble
 from protlm.recipes.evaluated import Say, load_models
 from protlm.recipes.score_family import open_alignment, split_names
@@ -136,7 +136,21 @@ def evaluate_variants(
         "alignments": {name: str(path) for name, path in alignments.items()},
     }
     run.write_config(yaml.safe_dump(settings, sort_keys=False))
-    fitted, rows = FittedModels(say), []
+    scorers = _Scorers(
+        loaded,
+        plan,
+        fill,
+        length,
+        tuple(of_family),
+        alignments,
+        together,
+        max_tokens,
+        is_agreed,
+        run.checkpoints_path,
+        say,
+        FittedModels(say),
+    )
+    rows = []
     for number, (path, facts) in enumerate(wanted, start=1):
         assay = read_assay(path, facts, invalid=invalid)
         check_spread(assay, path)
@@ -144,28 +158,9 @@ def evaluate_variants(
         say(f"assay {number} of {len(wanted)}: {assay.facts.id}, {len(assay.variants):,} variants")
         for line in assay.report.lines():
             say(f"  {line}")
-        scores: dict[str, np.ndarray] = {}
-        for model in loaded:
-            scores[model.name] = run_plan(
-                model,
-                make_plan(plan, fill=fill),
-                plan if fill is None else f"{plan} with fill {fill}",
-                Record(assay.facts.id, (Chain(assay.facts.wild_type),)),
-                assay.variants,
-                length=length,
-                max_tokens=max_tokens,
-                folder=run.checkpoints_path / assay.facts.id,
-                keeps_all=True,
-                is_agreed=is_agreed,
-                say=say,
-            ).scores
-        of_alignment = _alignment_scores(alignments.get(assay.facts.id), of_family, assay, fitted, say)
-        scores |= {name: of_alignment[name] for name in of_family}
-        for each in together:
-            scores[each.name] = _combined(each, scores, say)
-        scores |= {BLOSUM: blosum62_scores(assay), **of_alignment}
+        scores = scorers.scores(assay)
         _write_scores(run, assay, scores)
-        covered = np.isfinite(of_alignment[SITES]) if assay.facts.id in alignments else None
+        covered = np.isfinite(scores[SITES]) if SITES in scores else None
         rows.append(assay_rows(assay, scores, covered=covered, missing="skip"))
     table = pl.concat(rows)
     _write_tables(run, table)
@@ -196,15 +191,57 @@ def _check_alignments(
         )
 
 
-def _alignment_scores(
-    path: Path | None, of_family: Sequence[str], assay: Assay, fitted: FittedModels, say: Say
-) -> dict[str, np.ndarray]:
-    """Score by the models of the assay's alignment: those named, and those that stand beside."""
-    if path is None:
-        return {}
-    alignment = open_alignment(path, assay.facts.wild_type, say=lambda line: say(f"  {line}"))
-    names = [*of_family, *(name for name in QUICK if name not in of_family)]
-    return {name: fitted.scores(name, alignment, assay.variants) for name in names}
+@dataclass(frozen=True)
+class _Scorers:
+    """All that scores the variants of an assay."""
+
+    models: Sequence[LanguageModel]
+    plan: str
+    fill: str | None
+    length: LengthPolicy
+    of_family: tuple[str, ...]
+    """Models of an alignment that were named."""
+    alignments: Mapping[str, Path]
+    together: Sequence["_Ensemble"]
+    max_tokens: int | None
+    is_agreed: bool
+    folder: Path
+    """Where finished scores are kept until all are done."""
+    say: Say
+    fitted: FittedModels
+
+    def scores(self, assay: Assay) -> dict[str, np.ndarray]:
+        """Score under every model, ensemble and baseline, by name, in this order."""
+        scores = {model.name: self._under(model, assay) for model in self.models}
+        of_alignment = self._of_alignment(assay)
+        scores |= {name: of_alignment[name] for name in self.of_family}
+        for each in self.together:
+            scores[each.name] = _combined(each, scores, self.say)
+        return {**scores, BLOSUM: blosum62_scores(assay), **of_alignment}
+
+    def _under(self, model: LanguageModel, assay: Assay) -> np.ndarray:
+        return run_plan(
+            model,
+            make_plan(self.plan, fill=self.fill),
+            self.plan if self.fill is None else f"{self.plan} with fill {self.fill}",
+            Record(assay.facts.id, (Chain(assay.facts.wild_type),)),
+            assay.variants,
+            length=self.length,
+            max_tokens=self.max_tokens,
+            folder=self.folder / assay.facts.id,
+            keeps_all=True,
+            is_agreed=self.is_agreed,
+            say=self.say,
+        ).scores
+
+    def _of_alignment(self, assay: Assay) -> dict[str, np.ndarray]:
+        """Score by the models of the assay's alignment: those named, and those that stand beside."""
+        path = self.alignments.get(assay.facts.id)
+        if path is None:
+            return {}
+        alignment = open_alignment(path, assay.facts.wild_type, say=lambda line: self.say(f"  {line}"))
+        names = [*self.of_family, *(name for name in QUICK if name not in self.of_family)]
+        return {name: self.fitted.scores(name, alignment, assay.variants) for name in names}
 
 
 @dataclass(frozen=True)
