@@ -178,6 +178,28 @@ class TestScore:
         answer = score("v.csv", "mutant\nM1L\n", wild_type=tmp_path / name)
         refused(answer, ["score"], says, "or pass the sequence itself")
 
+    @pytest.mark.parametrize(
+        ("content", "says", "hint"),
+        [
+            (
+                ">q\nMKTAWIAKQR\n>r\nMKTAYIAKQK\n",
+                "1 of 10 residues differ, at position 5",
+                "correct that row",
+            ),
+            (">q\nWWWWWWWW\n>r\nWWWWWWWV\n", "the query 'q' is not the wild type", "whose first row is this"),
+            (">q\nMKTAYIAKQR\n", "1 rows and 10 columns are left", "more sequences"),
+            (">q\nMKTAYIAKQR\n>r\nMKT\n", "3 match columns", "aligned"),
+            ("", "no aligned sequences", "empty"),
+        ],
+    )
+    def test_an_alignment_of_something_else(self, score, tmp_path, content, says, hint):
+        path = tmp_path / "family.a2m"
+        path.write_text(content)
+        answer = score("v.csv", "mutant\nM1L\n", "--alignment", path)
+        refused(answer, ["score"], says, hint)
+        assert str(path) in answer[2]
+        assert "=" not in answer[3]
+
 
 class TestAssays:
     @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from protlm.data.alignment import Alignment, read_alignment
-from protlm.errors import ConfigError
+from protlm.errors import ConfigError, DataError
 from protlm.runs import file_hash
 from protlm.scoring.family_models import QUICK, FittedModels, family_models
 from protlm.scoring.variants import VariantScores
@@ -128,8 +128,22 @@ def open_alignment(path: Path, wild_type: str, *, say: Say) -> Alignment:
         The chain that varies.
     say
         Told how the query was placed, and what is not covered.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read, or its query is not the wild type; with what can be done from the command line.
     """
-    alignment = read_alignment(path, wild_type=wild_type, min_column_occupancy=0.0)
+    try:
+        alignment = read_alignment(path, wild_type=wild_type, min_column_occupancy=0.0)
+    except DataError as error:
+        place = "" if str(path) in error.message else f"{path}: "
+        hint = error.hint or ""
+        if "query=" in hint or "max_differences=" in hint:  # which only Python has
+            hint = "give an alignment whose first row is this wild type or a part of it, or correct that row"
+        elif "min_coverage" in hint:
+            hint = "find more sequences of the family"
+        raise DataError(f"{place}{error.message}", hint=hint) from None
     say(f"{path.name}: {len(alignment.rows):,} rows, {alignment.effective_size:,.1f} effective sequences")
     for line in alignment.notes:
         say(f"{path.name}: {line}")
