@@ -14,8 +14,8 @@ In turns in one run at the 8M ESM-2 shape, float32 and bfloat16, 30 contexts of 
 - ``merged projections``: queries, keys and values by one matrix product.
 
 CPU seconds, so that work of others on the machine counts little. None of these is kept: in neither precision
-do they give a tenth beyond doubt, compiling takes longer than the scan, and the first layer is one of six here
-but one of 33 in the 650M shape, where a whole share of it is under 3 %.
+do they give a tenth beyond doubt, compiling takes longer than the scan, and the first layer is one of six
+here but one of 33 in the 650M shape, where a whole share of it is under 3 %.
 """
 
 import copy
