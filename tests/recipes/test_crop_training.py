@@ -122,9 +122,14 @@ def test_pairs_over_the_window_are_refused_and_others_are_not(corpora, tmp_path)
     next(job.steps(0))
 
 
-def test_a_window_without_a_length_is_refused(corpora, tmp_path):
-    with pytest.raises(ConfigError, match="no limit that says how long a window is"):
-        job_of(corpora, tmp_path / "run", long_records="crop")
+def test_without_a_length_no_record_is_cut_and_that_is_said(corpora, tmp_path):
+    job, said = job_of(corpora, tmp_path / "run", long_records="crop")
+    assert job.crop is None
+    assert "no record is cut: the model has no limit; data.crop_residues sets the length of windows" in said
+    assert job.sources.lengths[0].max() == job.sources.sources[0].corpus.lengths.max() + 2
+
+
+def test_a_length_that_nothing_is_cut_to_is_refused(corpora, tmp_path):
     with pytest.raises(ConfigError, match="crop_residues 20 does nothing while long_records is 'drop'"):
         job_of(corpora, tmp_path / "run", long_records="drop", crop_residues=CROP)
 

@@ -258,6 +258,8 @@ def assemble(
     model = model.to(build_on or processes.device)
     model.family = _family(corpora) or model.family
     crop = _crop(config.data, model.layout)
+    if crop is None and config.data.long_records == "crop":
+        say("no record is cut: the model has no limit; data.crop_residues sets the length of windows")
     sources = [
         Source(name, corpus, _fitting_rows(corpus, model, config.data, say), each.share)
         for name, corpus, each in zip(_names(config.data, corpora), corpora, config.data.sources, strict=True)
@@ -382,12 +384,7 @@ def _crop(data: DataConfig, layout: TokenLayout) -> int | None:
     limits = [] if data.crop_residues is None else [data.crop_residues]
     if layout.max_tokens is not None:
         limits.append(layout.max_tokens - layout.num_positions(0, 1))
-    if not limits:
-        raise ConfigError(
-            "data.long_records is 'crop', but the model has no limit that says how long a window is",
-            hint="set data.crop_residues, such as 512, or model.max_tokens",
-        )
-    return min(limits)
+    return min(limits, default=None)
 
 
 def _fitting_rows(corpus: Corpus, model: LanguageModel, data: DataConfig, say: Say) -> np.ndarray:
