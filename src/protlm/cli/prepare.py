@@ -190,8 +190,8 @@ def prepare(
     germline genes, antibodies get calls that they lack, V, N, D and J segments, and mutated residues. Without
     --group-by, the group of an antibody is its V gene and CDR3. What is changed or left out is counted.
 
-    With --wild-type, INPUT is an alignment (A2M, A3M, FASTA, Stockholm) of the family of that sequence: its rows
-    are weighted by how many are alike, and held-out ones have none alike.
+    With --wild-type, INPUT is an alignment (A2M, A3M, FASTA, Stockholm) of the family of that sequence: its
+    rows are weighted by how many are alike, and held-out ones have none alike.
     """
     if wild_type is not None:
         _prepare_family(

@@ -123,8 +123,8 @@ def _place_by_column(
     positions += shift
     if layout.max_tokens is not None and positions.max(initial=0) >= layout.max_tokens:
         raise DataError(
-            f"a residue is aligned to position {int(columns.max())} of the wild type, but this model takes at "
-            f"most {layout.max_tokens} tokens (a single chain of {layout.max_residues} residues)",
+            f"a residue is aligned to position {int(columns.max())} of the wild type, but this model takes "
+            f"at most {layout.max_tokens} tokens (a single chain of {layout.max_residues} residues)",
             hint="use a model without a limit, or prepare the homologues with --as sequences",
         )
 

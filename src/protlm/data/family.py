@@ -110,8 +110,8 @@ class Family:
         start = self.wild_type.find(residues)
         if start < 0:
             raise DataError(
-                f"the model learned a family along a wild type of {len(self.wild_type)} residues, and the one "
-                f"to score, of {len(residues)}, is no part of it",
+                f"the model learned a family along a wild type of {len(self.wild_type)} residues, and the "
+                f"one to score, of {len(residues)}, is no part of it",
                 hint="score that wild type or a part of it, or prepare the alignment with this one "
                 "(protlm prepare ALIGNMENT --wild-type FILE)",
             )
@@ -241,8 +241,8 @@ def read_family(
     """Read an alignment as records to train on.
 
     As ``"aligned"``, a record has the residues in the columns of the wild type, each with that residue's
-    position; gaps are left out, insertions too. As ``"sequences"`` it has the whole sequence. Each weighs 1 / the
-    number of rows so similar. Held-out rows are drawn from those that have no other row so similar.
+    position; gaps are left out, insertions too. As ``"sequences"`` it has the whole sequence. Each weighs
+    1 / the number of rows so similar. Held-out rows are drawn from those that have no other row so similar.
 
     Parameters
     ----------

@@ -212,8 +212,8 @@ class _Scorers:
 
     def scores(self, assay: Assay) -> dict[str, np.ndarray]:
         """Score under every model, ensemble and baseline, by name, in this order."""
+        of_alignment = self._of_alignment(assay)  # first: a wrong alignment should not cost a long run
         scores = {model.name: self._under(model, assay) for model in self.models}
-        of_alignment = self._of_alignment(assay)
         scores |= {name: of_alignment[name] for name in self.of_family}
         for each in self.together:
             scores[each.name] = _combined(each, scores, self.say)
