@@ -146,8 +146,8 @@ FILES = [
     ("x.fasta", "", "no FASTA records", "empty"),
     ("x.fasta", "id,sequence\na,MK\n", "line 1: expected a FASTA header", "is this file FASTA"),
     ("x.fasta", b">caf\xe9\nMK\n", "line 1: not UTF-8 text (byte 0xe9", "iconv"),
-    ("x.fasta.gz", gzip.compress(MANY)[:-9], "ends too early, after line", "cut short"),
-    ("x.csv.gz", gzip.compress(b"id,sequence\n" + b"a,MK\n" * 9000)[:-9], "", ""),
+    ("x.fasta.gz", gzip.compress(MANY, mtime=0)[:-9], "ends too early, after line", "cut short"),
+    ("x.csv.gz", gzip.compress(b"id,sequence\n" + b"a,MK\n" * 9000, mtime=0)[:-9], "", ""),
     ("x.csv", "id,sequence\na,MKT\nb,\n", "row 2, record 'b': column 'sequence' is empty", "--invalid drop"),
     ("x.csv", "id,foo\na,MKT\n", "no column looks like a sequence (found: id, foo)", "--sequence COL"),
     ("x.csv", "id,VL\na,DIQ\n", "'VL' looks like a light chain", "--heavy COL --light VL"),
@@ -207,7 +207,7 @@ def test_following_the_hint_mends_the_case(write, reads, name, content, argument
     [
         b"\xef\xbb\xbf>a x\r\nmkt\r\n>b\r\nGG W*\r\n",
         b">a x\rMKT\r>b\rGGW\r",
-        gzip.compress(b">a\nMKT\n>b\nGGW\n"),
+        gzip.compress(b">a\nMKT\n>b\nGGW\n", mtime=0),
     ],
     ids=["bom, crlf, lower case, space, stop", "old mac", "gzip under another name"],
 )
@@ -295,7 +295,7 @@ def test_simulate_checks_its_place_before_any_work(write, tmp_path):
 
 def test_a_failing_prepare_leaves_an_older_corpus_alone(write, tmp_path):
     assert protlm("prepare", write("x.fasta", ">a\nMK\n"), "--out", tmp_path / "c").status == 0
-    bad = write("y.fasta.gz", gzip.compress(MANY)[:-9])
+    bad = write("y.fasta.gz", gzip.compress(MANY, mtime=0)[:-9])
     assert protlm("prepare", bad, "--out", tmp_path / "c", "--force").status == 1
     assert Corpus(tmp_path / "c").record(0).id == "a"
     assert sorted(each.name for each in tmp_path.iterdir()) == ["c", "x.fasta", "y.fasta.gz"]
@@ -430,7 +430,7 @@ VARIANTS = [
     ("mutant\n", "no row under the column names", "complete"),
     ("", "the file is empty", "column names"),
     (b"mutant,y\nH1A,caf\xe9\n", "line 2: not UTF-8", "iconv"),
-    (gzip.compress(b"mutant\n" + b"H1A\n" * 9000)[:-9], "ends too early", "cut short"),
+    (gzip.compress(b"mutant\n" + b"H1A\n" * 9000, mtime=0)[:-9], "ends too early", "cut short"),
 ]
 
 
