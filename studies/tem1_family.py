@@ -44,16 +44,20 @@ def main(out: Path, data: Path) -> None:
     settings = [argument for each in subsets for argument in ("--set", each)]
     protlm("pretrain", "--config", CONFIG, *settings, "--seeds", NUM_SEEDS, "--out", out / "mlm")
     for name, file in ALIGNMENTS.items():
-        run = out / f"judged-{name}"
-        if (run / "DONE").exists():
-            continue
         chosen = [f"--alignment={assay}={data / 'dms/msa' / file}" for assay in PLACES]
-        models = ("--model", out / "mlm") if name == LEARNED else ()
-        protlm("evaluate", "variants", out / "assays", *chosen, *models, "--model", POTTS, "--out", run)
+        judged(out, name, "--plan", POTTS, *chosen)
+    judged(out, "mlm", "--model", out / "mlm")
     table, differences = judge(out)
     for name, frame in (("table", table), ("differences", differences)):
         frame.write_csv(out / f"{name}.csv", float_precision=4)
         print(frame)
+
+
+def judged(out: Path, name: str, *options: object) -> None:
+    """Score the assays, unless that is done."""
+    run = out / f"judged-{name}"
+    if not (run / "DONE").exists():
+        protlm("evaluate", "variants", out / "assays", *options, "--out", run)
 
 
 def write_assays(folder: Path, dms: Path) -> str:
@@ -122,9 +126,10 @@ def interval(metric, arrays, sites, chosen):
 
 def collect(out: Path, assay: str) -> dict[str, np.ndarray]:
     """Give all scores of an assay; a site that an alignment does not cover counts as no change (0)."""
-    frames = {name: pl.read_parquet(out / f"judged-{name}/scores/{assay}.parquet") for name in ALIGNMENTS}
-    learned = frames[LEARNED]
-    covered = [frame[SITES].is_not_null().to_numpy() for frame in frames.values()]
+    runs = (*ALIGNMENTS, "mlm")
+    frames = {name: pl.read_parquet(out / f"judged-{name}/scores/{assay}.parquet") for name in runs}
+    learned, aligned = frames.pop("mlm"), frames
+    covered = [frame[SITES].is_not_null().to_numpy() for frame in aligned.values()]
     mutants = learned["mutant"].to_list()
     scores = {
         "value": learned["value"].to_numpy(),
@@ -132,13 +137,12 @@ def collect(out: Path, assay: str) -> dict[str, np.ndarray]:
         "covered_by_both": np.logical_and.reduce(covered).astype(float),
     }
     for column, number in ((SITES, "(i)"), (BLOSUM62, "(ii)"), (POTTS, "(iii)")):
-        for name, frame in frames.items():
+        for name, frame in aligned.items():
             scores[f"{number} {name}"] = frame[column].fill_null(0.0).to_numpy()
     sites = scores[f"(i) {LEARNED}"]
-    seeds = [column for column in learned.columns if "seed-" in column]
-    for column in seeds:
-        scores[f"(iv) {column.rpartition('/')[2]}"] = learned[column].to_numpy()
-    scores["(iv) mean of seeds"] = np.mean([learned[column].to_numpy() for column in seeds], axis=0)
+    for seed in range(NUM_SEEDS):
+        scores[f"(iv) seed {seed}"] = learned[f"mlm-seed-{seed}"].to_numpy()
+    scores["(iv) mean of seeds"] = learned["mlm-mean"].to_numpy()
     for name in [name for name in scores if name.startswith("(iv)")]:
         scores[name.replace("(iv)", "(v)")] = combine([sites, scores[name]], "rank").scores
     return scores
