@@ -120,7 +120,7 @@ def _gain(first: np.ndarray, second: np.ndarray, values: np.ndarray) -> float:
 def interval(metric, arrays, sites, chosen):
     """Give a metric with an interval over resampled sites."""
     return bootstrap_metric(
-        metric, *(each[chosen] for each in arrays), clusters=sites[chosen], num_draws=1000
+        metric, *(each[chosen] for each in arrays), clusters=sites[chosen], num_draws=400
     )
 
 
