@@ -119,9 +119,7 @@ def _gain(first: np.ndarray, second: np.ndarray, values: np.ndarray) -> float:
 
 def interval(metric, arrays, sites, chosen):
     """Give a metric with an interval over resampled sites."""
-    return bootstrap_metric(
-        metric, *(each[chosen] for each in arrays), clusters=sites[chosen], num_draws=400
-    )
+    return bootstrap_metric(metric, *(each[chosen] for each in arrays), clusters=sites[chosen], num_draws=400)
 
 
 def collect(out: Path, assay: str) -> dict[str, np.ndarray]:
