@@ -94,11 +94,17 @@ def test_a_model_of_the_alignment_is_a_member_of_an_ensemble(alignment, model, t
     [
         (["potts"], {}, "potts is a model of an alignment, and none is given"),
         (["x"], {"plan": "potts"}, "--plan potts is a model of the alignment itself, and --model names x"),
+        ([], {"plan": "potts", "fill": "joint"}, "--fill joint goes with masked_marginal, not with potts"),
     ],
 )
 def test_what_does_not_go_together_is_refused(models, options, message, tmp_path):
     with pytest.raises(ConfigError, match=message):
         run(models, write(tmp_path, "A4S"), tmp_path / "o.csv", **options)
+
+
+def test_a_loaded_model_does_not_go_with_a_plan_that_takes_none(alignment):
+    with pytest.raises(ConfigError, match="and --model names model"):
+        score(lively_esm(**SIZES), WILD_TYPE, ["A4S"], plan="potts", alignment=alignment)
 
 
 def test_insertions_have_no_score_beside(alignment, model, tmp_path):

@@ -102,7 +102,7 @@ def evaluate_variants(
     DataError
         If the folder or an assay is wrong.
     """
-    names, of_family = split_names(models, plan)
+    names, of_family = split_names(models, plan, fill=fill)
     if plan not in of_family:
         make_plan(plan, fill=fill)
     length = LengthPolicy(long, window)

@@ -125,7 +125,7 @@ def score_file(
         What was written; see `score_table`.
     """
     claim_file(out, SUFFIXES, force=force)
-    models, of_family = split_names(models, plan)
+    models, of_family = split_names(models, plan, fill=fill)
     if plan not in of_family:
         make_plan(plan, fill=fill)
     length = LengthPolicy(long, window)
@@ -380,7 +380,8 @@ def score(
         reference = read_wild_type(wild_type, chain=chain)
     several = [model] if isinstance(model, str | LanguageModel) else list(model or [])
     given = [each for each in several if isinstance(each, LanguageModel)]
-    names, of_family = split_names([each for each in several if isinstance(each, str)], plan)
+    split_names([each.name for each in given], plan)  # refuses a plan that takes no language model
+    names, of_family = split_names([each for each in several if isinstance(each, str)], plan, fill=fill)
     if not (given or names or of_family):
         names = [default_model([reference.record], say=_silent)]
     loaded = [*given, *load_members(names, device=device, precision=precision)]

@@ -17,7 +17,7 @@ from protlm.types.variant import Variant
 Say = Callable[[str], None]
 
 
-def split_names(names: Sequence[str], plan: str) -> tuple[list[str], list[str]]:
+def split_names(names: Sequence[str], plan: str, *, fill: str | None = None) -> tuple[list[str], list[str]]:
     """Part the names of language models from those of models of an alignment.
 
     Parameters
@@ -26,17 +26,23 @@ def split_names(names: Sequence[str], plan: str) -> tuple[list[str], list[str]]:
         As ``--model`` gave them.
     plan
         As ``--plan`` gave it; a model of an alignment there needs no other.
+    fill
+        As ``--fill`` gave it.
 
     Raises
     ------
     ConfigError
-        If the plan is a model of an alignment and there are others.
+        If the plan is a model of an alignment, and there are others or a fill.
     """
     known = family_models.names()
     if plan in known and names:
         raise ConfigError(
             f"--plan {plan} is a model of the alignment itself, and --model names {names[0]}",
             hint=f"leave --model out, or pass --model {plan} beside it with a plan of language models",
+        )
+    if plan in known and fill is not None:
+        raise ConfigError(
+            f"--fill {fill} goes with masked_marginal, not with {plan}", hint="leave --fill out"
         )
     if plan in known:
         return [], [plan]

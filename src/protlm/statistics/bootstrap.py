@@ -151,7 +151,7 @@ def bootstrap_means(
     >>> [interval.value for interval in bootstrap_means([[1, 0], [0, 3]], weights=[[2, 0], [2, 4]])]
     [0.25, 0.75]
     """
-    _check_settings(num_draws, confidence)
+    check_settings(num_draws, confidence)
     table = as_floats("values", values, finite=True)
     if table.ndim != 2:
         raise DataError(f"values: expected shape (rows, columns), found {table.shape}")
@@ -292,7 +292,7 @@ def bootstrap_metric(
     >>> bootstrap_metric(spearman, [1, 2, 3, 4], [1, 4, 9, 16], num_draws=100)
     Interval(value=1.0, low=1.0, high=1.0, n=4)
     """
-    _check_settings(num_draws, confidence)
+    check_settings(num_draws, confidence)
     columns = [np.asarray(array) for array in arrays]
     lengths = [len(column) if column.ndim else 0 for column in columns]
     if len(set(lengths)) != 1:
@@ -396,7 +396,21 @@ def _weights_like(table: npt.NDArray[np.float64], weights: npt.ArrayLike | None)
     return array
 
 
-def _check_settings(num_draws: int, confidence: float) -> None:
+def check_settings(num_draws: int, confidence: float) -> None:
+    """Refuse settings of a bootstrap that make no sense.
+
+    Parameters
+    ----------
+    num_draws
+        Expected at least 1.
+    confidence
+        Expected above 0 and below 1.
+
+    Raises
+    ------
+    ConfigError
+        If either is out of range.
+    """
     if num_draws < 1:
         raise ConfigError(f"num_draws: expected at least 1, found {num_draws}", hint="2000 is usual")
     if not 0 < confidence < 1:

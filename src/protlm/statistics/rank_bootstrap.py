@@ -3,8 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from protlm.errors import ConfigError
-from protlm.statistics.bootstrap import Interval, percentile_interval, resample_counts
+from protlm.statistics.bootstrap import Interval, check_settings, percentile_interval, resample_counts
 from protlm.statistics.metrics import as_floats, spearman
 
 _Floats = npt.NDArray[np.float64]
@@ -53,10 +52,7 @@ def bootstrap_spearman(
     >>> bootstrap_spearman([1, 2, 3, 4], [1, 4, 9, 16], num_draws=100)
     Interval(value=1.0, low=1.0, high=1.0, n=4)
     """
-    if num_draws < 1:
-        raise ConfigError(f"num_draws: expected at least 1, found {num_draws}", hint="1000 is usual")
-    if not 0 < confidence < 1:
-        raise ConfigError(f"confidence: {confidence} is out of range", hint="give 0.95 for 95 %")
+    check_settings(num_draws, confidence)
     value = spearman(scores, target)
     first, second = (
         _Ranks(as_floats(name, column)) for name, column in (("scores", scores), ("target", target))
