@@ -1,24 +1,17 @@
 """pretrain: a corpus and a masking to a trained model in a Run."""
 
 import contextlib
-import os
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 import numpy as np
 import polars as pl
 import torch
 import yaml
-from pydantic import Field, field_validator, model_validator
 
 from protlm.config import AnyConfig, BaseConfig, one_of
-from protlm.data.corpus import Corpus
-from protlm.data.family import Family
-from protlm.data.layout import TokenLayout
-from protlm.data.mixture import ShareOf, shares_at
-from protlm.errors import ConfigError, DataError, RunError
+from protlm.errors import ConfigError, RunError
 from protlm.masking import maskings
 from protlm.masking.corrupt import CorruptionConfig
 from protlm.masking.policies import RegionMasking
@@ -28,90 +21,25 @@ from protlm.models.language_model import LanguageModel
 from protlm.models.loading import pick_device
 from protlm.recipes.evaluate_baselines import fit_on_sources
 from protlm.recipes.prepare import open_source
+from protlm.recipes.pretrain_data import (
+    DataConfig,
+    Say,
+    crop_of,
+    data_manifest,
+    eval_rows,
+    family_of,
+    fitting_rows,
+    refuse_other_data,
+    source_folders,
+    source_names,
+)
 from protlm.runs import Run
-from protlm.schedules import ScheduledWeight, schedules_in
+from protlm.schedules import schedules_in
 from protlm.training.loop import TrainingConfig, train
 from protlm.training.mlm_job import MaskingTally, MlmJob
 from protlm.training.processes import Processes, distribution, launch_warning
 from protlm.training.sources import Source
 from protlm.types.regions import Region
-
-Say = Callable[[str], None]
-
-
-class TrainSource(BaseConfig):
-    """One of several corpora to train on."""
-
-    source: str
-    """A corpus, ``FOLDER:SUBSET`` of one, or any file that `prepare` reads."""
-    share: ScheduledWeight | None = None
-    """Share of the drawn records, a number or a schedule; one corpus may have none and gets the rest."""
-    name: str = ""
-    """For logs and tables; the corpus' own where not said."""
-
-
-class DataConfig(BaseConfig):
-    """What to train and evaluate on."""
-
-    train: str | tuple[TrainSource, ...]
-    """A corpus, ``FOLDER:SUBSET`` of one, or any file that `prepare` reads; or a list of
-    ``{source, share}`` to mix."""
-    share_of: ShareOf = "records"
-    """Whether the shares of a list count records (as CurrAb does) or tokens."""
-    eval: str | None = None
-    """The same, for evaluation during training."""
-    eval_records: int = Field(default=2000, ge=1)
-    """Evaluate on at most this many records, chosen by their content keys."""
-    long_records: Literal["error", "drop", "crop"] = "error"
-    """Records over the model's limit: stop, leave out and count, or cut to a random window in each epoch."""
-    crop_residues: int | None = Field(default=None, ge=1)
-    """Residues of such a window, where they should be fewer than the model takes, or it has no limit."""
-
-    @field_validator("train", mode="before")
-    @classmethod
-    def _source_or_list(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return value
-        if not isinstance(value, list | tuple) or not value:
-            raise ValueError("expected a source, or a list of {source: …, share: …}")
-        try:
-            return tuple(
-                each
-                if isinstance(each, TrainSource)
-                else TrainSource.from_dict(each, source=f"train.{number}")
-                for number, each in enumerate(value)
-            )
-        except ConfigError as error:
-            raise ValueError(str(error)) from None
-
-    @field_validator("train")
-    @classmethod
-    def _shares_fit(cls, value: str | tuple[TrainSource, ...]) -> str | tuple[TrainSource, ...]:
-        if isinstance(value, str):
-            return value
-        shares = [each.share for each in value]
-        if shares.count(None) > 1:
-            raise ValueError("only one of the sources may be without a share, and gets the rest of 1")
-        try:
-            for percent in range(101):
-                shares_at(shares, percent / 100)
-        except ConfigError as error:
-            raise ValueError(str(error).replace("\nhint: ", "; ")) from None
-        return value
-
-    @model_validator(mode="after")
-    def _crop_is_asked_for(self) -> "DataConfig":
-        if self.crop_residues is not None and self.long_records != "crop":
-            raise ValueError(
-                f"crop_residues {self.crop_residues} does nothing while long_records is "
-                f"'{self.long_records}'; set long_records: crop"
-            )
-        return self
-
-    @property
-    def sources(self) -> tuple[TrainSource, ...]:
-        """What to train on, as a list in any case."""
-        return (TrainSource(source=self.train),) if isinstance(self.train, str) else self.train
 
 
 class PretrainConfig(BaseConfig):
@@ -244,25 +172,27 @@ def assemble(
     with processes.main_first():  # a corpus made from a file is made once
         corpora = [
             open_source(each.source, run.path / "data" / folder, say=say)
-            for each, folder in zip(config.data.sources, _folders(config.data), strict=True)
+            for each, folder in zip(config.data.sources, source_folders(config.data), strict=True)
         ]
         held_out = None
         if config.data.eval is not None:
             held_out = open_source(config.data.eval, run.path / "data" / "eval", say=say)
-        manifest = _manifest(config, run, corpora, held_out)
-        _same_data(run, manifest)
+        manifest = data_manifest(config.data, run, corpora, held_out)
+        refuse_other_data(run, manifest)
         run.write_json("data_manifest.json", manifest)
     with build_on or torch.device("cpu"):
         model = config.model.build(seed=config.seed, name=run.name)  # type: ignore[attr-defined]
         config.adapt.apply(model, seed=config.seed)  # type: ignore[attr-defined]
     model = model.to(build_on or processes.device)
-    model.family = _family(corpora) or model.family
-    crop = _crop(config.data, model.layout)
+    model.family = family_of(corpora) or model.family
+    crop = crop_of(config.data, model.layout)
     if crop is None and config.data.long_records == "crop":
         say("no record is cut: the model has no limit; data.crop_residues sets the length of windows")
     sources = [
-        Source(name, corpus, _fitting_rows(corpus, model, config.data, say), each.share)
-        for name, corpus, each in zip(_names(config.data, corpora), corpora, config.data.sources, strict=True)
+        Source(name, corpus, fitting_rows(corpus, model, config.data, say), each.share)
+        for name, corpus, each in zip(
+            source_names(config.data, corpora), corpora, config.data.sources, strict=True
+        )
     ]
     job = MlmJob(
         sources=sources,
@@ -275,7 +205,7 @@ def assemble(
         seed=config.seed,
         share_of=config.data.share_of,
         schedules=dict(schedules_in(config.masking, "masking")),
-        eval_rows=None if held_out is None else _eval_rows(held_out, model, config.data, say),
+        eval_rows=None if held_out is None else eval_rows(held_out, model, config.data, say),
         crop=crop,
         process=processes.index,
         num_processes=processes.count,
@@ -329,35 +259,6 @@ def rates_table(tally: MaskingTally) -> pl.DataFrame:
     )
 
 
-def _family(corpora: Sequence[Corpus]) -> Family | None:
-    """Give the family that residues are aligned to, covered where any corpus covers it."""
-    facts = [each.manifest["family"] for each in corpora if "family" in each.manifest]
-    families = [Family.of(each) for each in facts if each["as"] == "aligned"]
-    wild_types = {family.wild_type for family in families}
-    if len(wild_types) > 1:
-        raise ConfigError(
-            "the corpora are aligned to different wild types",
-            hint="train a model for each, or prepare them with --as sequences",
-        )
-    covered = sorted({index for family in families for index in family.covered})
-    return Family(wild_types.pop(), tuple(covered)) if families else None
-
-
-def _names(data: DataConfig, corpora: Sequence[Corpus]) -> list[str]:
-    """Name each source, all different."""
-    names = [each.name or corpus.name for each, corpus in zip(data.sources, corpora, strict=True)]
-    return [
-        name if names.count(name) == 1 else f"{name}#{names[: place + 1].count(name)}"
-        for place, name in enumerate(names)
-    ]
-
-
-def _folders(data: DataConfig) -> list[str]:
-    """Name the folder of each corpus that is made from a file."""
-    count = len(data.sources)
-    return ["train"] if count == 1 else [f"train-{number}" for number in range(1, count + 1)]
-
-
 def _report_sources(job: MlmJob, run: Run, say: Say) -> None:
     """Keep and say what was drawn from each corpus, and how many records fell back to another masking."""
     table = job.sources.table(job.settings.max_steps)
@@ -377,108 +278,4 @@ def _report_sources(job: MlmJob, run: Run, say: Say) -> None:
         )
 
 
-def _crop(data: DataConfig, layout: TokenLayout) -> int | None:
-    """Give the most residues of a window of a long record; `None` where none is cut."""
-    if data.long_records != "crop":
-        return None
-    limits = [] if data.crop_residues is None else [data.crop_residues]
-    if layout.max_tokens is not None:
-        limits.append(layout.max_tokens - layout.num_positions(0, 1))
-    return min(limits, default=None)
-
-
-def _fitting_rows(corpus: Corpus, model: LanguageModel, data: DataConfig, say: Say) -> np.ndarray:
-    rows = np.arange(len(corpus))
-    if not len(rows):
-        raise DataError(f"{corpus.name} has no records", hint="look at what prepare reported as dropped")
-    crop = _crop(data, model.layout)
-    if crop is not None:
-        return _cut_rows(corpus, crop, say)
-    limit = model.layout.max_tokens
-    if limit is None:
-        return rows
-    lengths = model.layout.num_positions(corpus.lengths, corpus.num_chains_per_record)
-    too_long = np.flatnonzero(lengths > limit)
-    if not len(too_long):
-        return rows
-    if data.long_records == "error":
-        row = int(too_long[0])
-        raise DataError(
-            f"{len(too_long):,} records of {corpus.name} are over the model's limit of {limit} tokens; "
-            f"the first is '{corpus.record(row).id}' with {lengths[row]:,}",
-            hint="raise model.max_tokens, or pass --set data.long_records=drop, or =crop for random windows",
-        )
-    say(f"{len(too_long):,} records of {corpus.name} left out: over the limit of {limit} tokens")
-    return rows[lengths <= limit]
-
-
-def _cut_rows(corpus: Corpus, crop: int, say: Say) -> np.ndarray:
-    """Give all rows and say how many are cut; records of several chains cannot be."""
-    is_long = corpus.lengths > crop
-    several = np.flatnonzero(is_long & (corpus.num_chains_per_record > 1))
-    if len(several):
-        row = int(several[0])
-        raise DataError(
-            f"{len(several):,} records of {corpus.name} have several chains and over {crop:,} residues, and "
-            f"only single chains are cut to windows; the first is '{corpus.record(row).id}' with "
-            f"{corpus.lengths[row]:,}",
-            hint="raise data.crop_residues or model.max_tokens, or pass --set data.long_records=drop",
-        )
-    if is_long.any():
-        seen = np.minimum(corpus.lengths, crop).sum() / corpus.lengths.sum()
-        say(
-            f"{is_long.sum():,} records of {corpus.name} cut to random windows of {crop:,} residues, which "
-            f"leaves {seen:.0%} of all residues in an epoch"
-        )
-    return np.arange(len(corpus))
-
-
-def _eval_rows(corpus: Corpus, model: LanguageModel, data: DataConfig, say: Say) -> np.ndarray:
-    rows = _fitting_rows(corpus, model, data, say)
-    order = np.argsort(corpus.keys[rows], kind="stable")  # keys are hashes, so this is a fair sample
-    return np.sort(rows[order[: data.eval_records]])
-
-
-def _manifest(
-    config: PretrainConfig, run: Run, corpora: Sequence[Corpus], held_out: Corpus | None
-) -> dict[str, Any]:
-    def facts(source: str | None, each: Corpus | None) -> dict[str, Any] | None:
-        if each is None:
-            return None
-        subset = f":{each.subset}" if each.subset else ""
-        return {
-            "source": source,
-            "path": os.path.relpath(each.path, run.path) + subset,
-            "subset": each.subset,
-            "num_records": len(each),
-            "digest": each.digest,
-            "corpus": each.manifest,
-        }
-
-    parts = [facts(each.source, corpus) for each, corpus in zip(config.data.sources, corpora, strict=True)]
-    train = parts[0]
-    if len(parts) > 1:
-        train = {
-            "source": " + ".join(each.source for each in config.data.sources),
-            "num_records": sum(len(corpus) for corpus in corpora),
-            "digest": "+".join(corpus.digest for corpus in corpora),
-            "sources": parts,
-        }
-    return {"train": train, "eval": facts(config.data.eval, held_out)}
-
-
-def _same_data(run: Run, manifest: dict[str, Any]) -> None:
-    """Refuse to resume on other data than the interrupted Run had."""
-    if not any(run.checkpoints_path.glob("step-*")):
-        return
-    old = run.read_json("data_manifest.json")
-    for part, facts in manifest.items():
-        if (old.get(part) or {}).get("digest") != (facts or {}).get("digest"):
-            source = (facts or {}).get("source")
-            raise RunError(
-                f"{run.path} was interrupted with other {part} data than {source} holds now",
-                hint="bring the data back, or pass --force to start over",
-            )
-
-
-__all__ = ["PretrainConfig", "pretrain"]
+__all__ = ["DataConfig", "PretrainConfig", "Say", "pretrain"]

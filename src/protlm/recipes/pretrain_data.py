@@ -1,0 +1,311 @@
+"""What pretrain trains on: settings, the rows that fit the model, and the facts that a Run keeps of them."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field, field_validator, model_validator
+
+from protlm.config import BaseConfig
+from protlm.data.corpus import Corpus
+from protlm.data.family import Family
+from protlm.data.layout import TokenLayout
+from protlm.data.mixture import ShareOf, shares_at
+from protlm.errors import ConfigError, DataError, RunError
+from protlm.models.language_model import LanguageModel
+from protlm.runs import Run
+from protlm.schedules import ScheduledWeight
+
+Say = Callable[[str], None]
+
+
+class TrainSource(BaseConfig):
+    """One of several corpora to train on."""
+
+    source: str
+    """A corpus, ``FOLDER:SUBSET`` of one, or any file that `prepare` reads."""
+    share: ScheduledWeight | None = None
+    """Share of the drawn records, a number or a schedule; one corpus may have none and gets the rest."""
+    name: str = ""
+    """For logs and tables; the corpus' own where not said."""
+
+
+class DataConfig(BaseConfig):
+    """What to train and evaluate on."""
+
+    train: str | tuple[TrainSource, ...]
+    """A corpus, ``FOLDER:SUBSET`` of one, or any file that `prepare` reads; or a list of
+    ``{source, share}`` to mix."""
+    share_of: ShareOf = "records"
+    """Whether the shares of a list count records (as CurrAb does) or tokens."""
+    eval: str | None = None
+    """The same, for evaluation during training."""
+    eval_records: int = Field(default=2000, ge=1)
+    """Evaluate on at most this many records, chosen by their content keys."""
+    long_records: Literal["error", "drop", "crop"] = "error"
+    """Records over the model's limit: stop, leave out and count, or cut to a random window in each epoch."""
+    crop_residues: int | None = Field(default=None, ge=1)
+    """Residues of such a window, where they should be fewer than the model takes, or it has no limit."""
+
+    @field_validator("train", mode="before")
+    @classmethod
+    def _source_or_list(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return value
+        if not isinstance(value, list | tuple) or not value:
+            raise ValueError("expected a source, or a list of {source: …, share: …}")
+        try:
+            return tuple(
+                each
+                if isinstance(each, TrainSource)
+                else TrainSource.from_dict(each, source=f"train.{number}")
+                for number, each in enumerate(value)
+            )
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+
+    @field_validator("train")
+    @classmethod
+    def _shares_fit(cls, value: str | tuple[TrainSource, ...]) -> str | tuple[TrainSource, ...]:
+        if isinstance(value, str):
+            return value
+        shares = [each.share for each in value]
+        if shares.count(None) > 1:
+            raise ValueError("only one of the sources may be without a share, and gets the rest of 1")
+        try:
+            for percent in range(101):
+                shares_at(shares, percent / 100)
+        except ConfigError as error:
+            raise ValueError(str(error).replace("\nhint: ", "; ")) from None
+        return value
+
+    @model_validator(mode="after")
+    def _crop_is_asked_for(self) -> "DataConfig":
+        if self.crop_residues is not None and self.long_records != "crop":
+            raise ValueError(
+                f"crop_residues {self.crop_residues} does nothing while long_records is "
+                f"'{self.long_records}'; set long_records: crop"
+            )
+        return self
+
+    @property
+    def sources(self) -> tuple[TrainSource, ...]:
+        """What to train on, as a list in any case."""
+        return (TrainSource(source=self.train),) if isinstance(self.train, str) else self.train
+
+
+def family_of(corpora: Sequence[Corpus]) -> Family | None:
+    """Give the family that residues are aligned to, covered where any corpus covers it; or `None`.
+
+    Parameters
+    ----------
+    corpora
+        To train on.
+
+    Raises
+    ------
+    ConfigError
+        If they are aligned to different wild types.
+    """
+    facts = [each.manifest["family"] for each in corpora if "family" in each.manifest]
+    families = [Family.of(each) for each in facts if each["as"] == "aligned"]
+    wild_types = {family.wild_type for family in families}
+    if len(wild_types) > 1:
+        raise ConfigError(
+            "the corpora are aligned to different wild types",
+            hint="train a model for each, or prepare them with --as sequences",
+        )
+    covered = sorted({index for family in families for index in family.covered})
+    return Family(wild_types.pop(), tuple(covered)) if families else None
+
+
+def source_names(data: DataConfig, corpora: Sequence[Corpus]) -> list[str]:
+    """Name each source, all different.
+
+    Parameters
+    ----------
+    data
+        Settings.
+    corpora
+        One per source.
+    """
+    names = [each.name or corpus.name for each, corpus in zip(data.sources, corpora, strict=True)]
+    return [
+        name if names.count(name) == 1 else f"{name}#{names[: place + 1].count(name)}"
+        for place, name in enumerate(names)
+    ]
+
+
+def source_folders(data: DataConfig) -> list[str]:
+    """Name the folder of each corpus that is made from a file.
+
+    Parameters
+    ----------
+    data
+        Settings.
+    """
+    count = len(data.sources)
+    return ["train"] if count == 1 else [f"train-{number}" for number in range(1, count + 1)]
+
+
+def crop_of(data: DataConfig, layout: TokenLayout) -> int | None:
+    """Give the most residues of a window of a long record; `None` where none is cut.
+
+    Parameters
+    ----------
+    data
+        Settings.
+    layout
+        The model's.
+    """
+    if data.long_records != "crop":
+        return None
+    limits = [] if data.crop_residues is None else [data.crop_residues]
+    if layout.max_tokens is not None:
+        limits.append(layout.max_tokens - layout.num_positions(0, 1))
+    return min(limits, default=None)
+
+
+def fitting_rows(corpus: Corpus, model: LanguageModel, data: DataConfig, say: Say) -> np.ndarray:
+    """Give the rows of a corpus that the model takes, or takes windows of.
+
+    Parameters
+    ----------
+    corpus
+        To train or evaluate on.
+    model
+        For its limit.
+    data
+        What is done with longer records.
+    say
+        Tells the user what is left out or cut.
+
+    Raises
+    ------
+    DataError
+        If there is no record, or a longer one where that is an error.
+    """
+    rows = np.arange(len(corpus))
+    if not len(rows):
+        raise DataError(f"{corpus.name} has no records", hint="look at what prepare reported as dropped")
+    crop = crop_of(data, model.layout)
+    if crop is not None:
+        return _cut_rows(corpus, crop, say)
+    limit = model.layout.max_tokens
+    if limit is None:
+        return rows
+    lengths = model.layout.num_positions(corpus.lengths, corpus.num_chains_per_record)
+    too_long = np.flatnonzero(lengths > limit)
+    if not len(too_long):
+        return rows
+    if data.long_records == "error":
+        row = int(too_long[0])
+        raise DataError(
+            f"{len(too_long):,} records of {corpus.name} are over the model's limit of {limit} tokens; "
+            f"the first is '{corpus.record(row).id}' with {lengths[row]:,}",
+            hint="raise model.max_tokens, or pass --set data.long_records=drop, or =crop for random windows",
+        )
+    say(f"{len(too_long):,} records of {corpus.name} left out: over the limit of {limit} tokens")
+    return rows[lengths <= limit]
+
+
+def _cut_rows(corpus: Corpus, crop: int, say: Say) -> np.ndarray:
+    """Give all rows and say how many are cut; records of several chains cannot be."""
+    is_long = corpus.lengths > crop
+    several = np.flatnonzero(is_long & (corpus.num_chains_per_record > 1))
+    if len(several):
+        row = int(several[0])
+        raise DataError(
+            f"{len(several):,} records of {corpus.name} have several chains and over {crop:,} residues, and "
+            f"only single chains are cut to windows; the first is '{corpus.record(row).id}' with "
+            f"{corpus.lengths[row]:,}",
+            hint="raise data.crop_residues or model.max_tokens, or pass --set data.long_records=drop",
+        )
+    if is_long.any():
+        seen = np.minimum(corpus.lengths, crop).sum() / corpus.lengths.sum()
+        say(
+            f"{is_long.sum():,} records of {corpus.name} cut to random windows of {crop:,} residues, which "
+            f"leaves {seen:.0%} of all residues in an epoch"
+        )
+    return np.arange(len(corpus))
+
+
+def eval_rows(corpus: Corpus, model: LanguageModel, data: DataConfig, say: Say) -> np.ndarray:
+    """Give the rows to evaluate on during training, at most ``data.eval_records``.
+
+    Parameters
+    ----------
+    corpus, model, data, say
+        As for `fitting_rows`.
+    """
+    rows = fitting_rows(corpus, model, data, say)
+    order = np.argsort(corpus.keys[rows], kind="stable")  # keys are hashes, so this is a fair sample
+    return np.sort(rows[order[: data.eval_records]])
+
+
+def data_manifest(
+    data: DataConfig, run: Run, corpora: Sequence[Corpus], held_out: Corpus | None
+) -> dict[str, Any]:
+    """Describe the data, for the Run.
+
+    Parameters
+    ----------
+    data
+        Settings.
+    run
+        To which paths are relative.
+    corpora, held_out
+        To train and to evaluate on.
+    """
+
+    def facts(source: str | None, each: Corpus | None) -> dict[str, Any] | None:
+        if each is None:
+            return None
+        subset = f":{each.subset}" if each.subset else ""
+        return {
+            "source": source,
+            "path": os.path.relpath(each.path, run.path) + subset,
+            "subset": each.subset,
+            "num_records": len(each),
+            "digest": each.digest,
+            "corpus": each.manifest,
+        }
+
+    parts = [facts(each.source, corpus) for each, corpus in zip(data.sources, corpora, strict=True)]
+    train = parts[0]
+    if len(parts) > 1:
+        train = {
+            "source": " + ".join(each.source for each in data.sources),
+            "num_records": sum(len(corpus) for corpus in corpora),
+            "digest": "+".join(corpus.digest for corpus in corpora),
+            "sources": parts,
+        }
+    return {"train": train, "eval": facts(data.eval, held_out)}
+
+
+def refuse_other_data(run: Run, manifest: dict[str, Any]) -> None:
+    """Refuse to resume on other data than the interrupted Run had.
+
+    Parameters
+    ----------
+    run
+        Possibly interrupted.
+    manifest
+        From `data_manifest`.
+
+    Raises
+    ------
+    RunError
+        Naming the part that differs.
+    """
+    if not any(run.checkpoints_path.glob("step-*")):
+        return
+    old = run.read_json("data_manifest.json")
+    for part, facts in manifest.items():
+        if (old.get(part) or {}).get("digest") != (facts or {}).get("digest"):
+            source = (facts or {}).get("source")
+            raise RunError(
+                f"{run.path} was interrupted with other {part} data than {source} holds now",
+                hint="bring the data back, or pass --force to start over",
+            )
