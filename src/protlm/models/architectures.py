@@ -54,6 +54,8 @@ class EsmArchitecture:
         """Dropout of hidden states and attention."""
         max_tokens: int | None = Field(default=None, ge=8)
         """Longest input; needed for learned positions."""
+        window: int | None = Field(default=None, ge=1)
+        """A token sees itself and so many tokens on each side, 2 * window + 1 in all; `None` is every token."""
         layer_norm_eps: float = Field(default=1e-5, gt=0)
         """Of every layer norm; 1e-12 is what Hugging Face gives where a configuration does not say."""
         vocabulary: str = "esm"
@@ -178,6 +180,8 @@ def build_esm(config: EsmArchitecture.Config, *, seed: int, name: str) -> Langua
         emb_layer_norm_before=learned,
         token_dropout=config.token_dropout,
         layer_norm_eps=config.layer_norm_eps,
+        # both sides together, as Longformer's key of that name
+        **({} if config.window is None else {"attention_window": 2 * config.window}),
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
