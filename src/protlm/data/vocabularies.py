@@ -45,6 +45,12 @@ VOCABULARIES: Mapping[str, Vocabulary] = MappingProxyType(
             end="</s>",
             unknown="<unk>",
         ),
+        # no published one: `balm` with the letters outside the twenty, for RoBERTas of your own
+        "roberta": Vocabulary(
+            ("<s>", "<pad>", "</s>", "<unk>", "<mask>", *"ACDEFGHIKLMNPQRSTVWY", *"XBJOUZ"),
+            begin="<s>",
+            end="</s>",
+        ),
         # brineylab/BALM: ESM-2 without <null_1>, so that <mask> is 31
         "balm-package": Vocabulary((*_ESM_BEGIN, *_ESM_RESIDUES, ".", "-", "<mask>")),
     }

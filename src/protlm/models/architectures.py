@@ -19,7 +19,9 @@ architectures = Registry(
     "model",
     {
         "esm": "protlm.models.architectures:EsmArchitecture",
+        "longformer": "protlm.models.architecture_longformer:LongformerArchitecture",
         "pretrained": "protlm.models.architectures:PretrainedArchitecture",
+        "roberta": "protlm.models.architecture_roberta:RobertaArchitecture",
     },
 )
 

@@ -1,6 +1,5 @@
 """A masked language model with its token layout: the one object that scorers and recipes hold."""
 
-import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -8,21 +7,17 @@ from typing import Any, Literal, Protocol
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import EsmForMaskedLM, RobertaForMaskedLM
+from transformers import EsmForMaskedLM, LongformerForMaskedLM, RobertaForMaskedLM
 
 from protlm.data.family import Family
-from protlm.data.layout import FILE_NAME, TokenLayout
-from protlm.errors import ModelError
+from protlm.data.layout import TokenLayout
 from protlm.models.forward import Attention, attention_for, encode, head_logits, num_parameters
+from protlm.models.padded import padded_inputs, padding_multiple
 from protlm.models.tokenizers import tokenizer_of
 from protlm.types.batch import Batch
 
 Precision = Literal["float32", "bfloat16"]
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
-
-BEHIND_PADDING = ("esm", "roberta", "longformer", "xlm-roberta")
-"""Families whose position ids start behind the id of the padding token."""
 
 
 class MaskedModel(Protocol):
@@ -86,6 +81,10 @@ class LanguageModel(nn.Module):
         if isinstance(module, EsmForMaskedLM):
             # never trained or read here; without this, distributed training waits for its gradient
             module.esm.contact_head.requires_grad_(False)
+        if isinstance(module, LongformerForMaskedLM):
+            # no token attends globally here, so that these get no gradient either
+            for parameter in global_projections(module):
+                parameter.requires_grad_(False)
 
     @property
     def device(self) -> torch.device:
@@ -108,7 +107,7 @@ class LanguageModel(nn.Module):
         """Which computation is used, and why."""
         if not self.is_flat:
             kind = type(self.module).__name__
-            return f"{kind} through its own padded call: no flat path for this architecture"
+            return f"{kind} through its own padded call: no flat path for this architecture{self._windows()}"
         attention, reason = self._attention_path()
         return f"flat tokens, {attention} attention: {reason}"
 
@@ -141,6 +140,9 @@ class LanguageModel(nn.Module):
         if self.is_flat:
             states = encode(self.module.base_model, batch, rows, attention=self._attention_path()[0])
             return head_logits(self.module.lm_head, states)
+        if isinstance(self.module, LongformerForMaskedLM):
+            states = self.hidden(batch)  # a head over padding would cost more than the attention saves
+            return head_logits(self.module.lm_head, states if rows is None else states[rows])
         logits = batch.unpad(self.module(**self._padded_inputs(batch)).logits)
         return logits if rows is None else logits[rows]
 
@@ -197,33 +199,33 @@ class LanguageModel(nn.Module):
         if self.family is not None:
             self.family.save(folder)
 
-    def _padded_inputs(self, batch: Batch) -> dict[str, Tensor]:
-        inputs = {
-            "input_ids": batch.pad(batch.tokens, self.layout.pad_id),
-            "attention_mask": batch.pad(torch.ones_like(batch.tokens), 0),
-        }
-        if self.layout.position_gap or "column" in batch.tracks:
-            inputs["position_ids"] = self._position_ids(batch)
-        return inputs
+    def _windows(self) -> str:
+        """Say how far a token sees, and what is padded for it."""
+        multiple = padding_multiple(self.module.config)
+        if multiple == 1:
+            return ""
+        return (
+            f"; attention within {multiple // 2} tokens on each side, every length padded to a multiple of "
+            f"{multiple}"
+        )
 
-    def _position_ids(self, batch: Batch) -> Tensor:
-        """Positions as the module counts them, with the gap between chains."""
-        kind = self.module.config.model_type
-        calls = (self.module.forward, self.module.base_model.forward)
-        if not all("position_ids" in inspect.signature(call).parameters for call in calls):
-            raise ModelError(
-                f"model '{self.name}' ({kind}) cannot take residues at positions of their own (a gap of "
-                f"{self.layout.position_gap} between chains, or columns of an alignment): its call takes no "
-                "position_ids",
-                hint=f"set position_gap to 0 in its {FILE_NAME} or in the configuration; prepare homologues "
-                "with --as sequences",
-            )
-        first = self.module.config.pad_token_id + 1 if kind in BEHIND_PADDING else 0
-        return batch.pad(batch.positions + first, first - 1 if first else 0)
+    def _padded_inputs(self, batch: Batch) -> dict[str, Tensor]:
+        return padded_inputs(self.module, self.layout, batch, name=self.name)
 
     def _attention_path(self) -> tuple[Attention, str]:
         asked: Attention | None = self._attention
         return attention_for(self.device) if asked is None else (asked, "asked for")
+
+
+def global_projections(module: nn.Module) -> list[nn.Parameter]:
+    """List the weights of a Longformer that only tokens with global attention use.
+
+    Parameters
+    ----------
+    module
+        The Hugging Face model.
+    """
+    return [parameter for name, parameter in module.named_parameters() if "_global." in name]
 
 
 def _has_flat_path(module: Any) -> bool:

@@ -16,8 +16,9 @@ from protlm.data.vocabularies import default_layout, layouts_of
 from protlm.errors import ModelError, did_you_mean
 from protlm.models.catalog import CatalogEntry, catalog, layout_in_catalog
 from protlm.models.default import packaged_model
-from protlm.models.language_model import BEHIND_PADDING, LanguageModel, Precision
+from protlm.models.language_model import LanguageModel, Precision
 from protlm.models.members import expand, find_ensemble
+from protlm.models.padded import BEHIND_PADDING
 from protlm.runs import Run
 
 transformers_logging.disable_progress_bar()  # ours says what takes long
