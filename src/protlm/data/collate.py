@@ -1,19 +1,23 @@
 """Flat records to a Batch: the only place that adds special tokens."""
 
+from typing import NoReturn
+
 import numpy as np
 import torch
 
 from protlm.data.flat import FlatRecords, expand_slices
 from protlm.data.layout import TokenLayout
-from protlm.errors import DataError
+from protlm.data.subwords import encode_chains
+from protlm.errors import DataError, ModelError
 from protlm.types.batch import NOT_A_RESIDUE, Batch
 from protlm.types.record import Role
 
 
 def collate(records: FlatRecords, layout: TokenLayout) -> Batch:
-    """Lay out records as tokens, with the map from each token to its residue.
+    """Lay out records as tokens, with the map from each token to its residues.
 
-    Nothing here loops over records or residues in Python.
+    Nothing here loops over records or residues in Python, save that sub-words come as a list per chain. A
+    batch of sub-words has the same records at residue level beside it, and the tracks are there.
 
     Parameters
     ----------
@@ -30,6 +34,12 @@ def collate(records: FlatRecords, layout: TokenLayout) -> Batch:
     ModelError
         If a record has several chains and the layout cannot part them.
 
+    Notes
+    -----
+    DISCREPANCY: the published code of the binding-pairs models cuts a pair as one text, of which the end of
+    the second protein is lost where it is too long; here each chain is cut into sub-words by itself, and
+    what is too long is an error.
+
     Examples
     --------
     >>> from protlm.data.flat import flatten_records
@@ -42,6 +52,13 @@ def collate(records: FlatRecords, layout: TokenLayout) -> Batch:
     >>> batch.residue_start.tolist(), batch.chain_index.tolist()
     ([-1, 0, 1, -1, -1, 0, -1], [-1, 0, 0, -1, -1, 1, -1])
     """
+    if layout.is_residue_level:
+        _check_length(records, layout)
+        return _by_residue(records, layout)
+    return _by_subword(records, layout)
+
+
+def _by_residue(records: FlatRecords, layout: TokenLayout) -> Batch:
     lengths, per_record = records.chain_lengths, records.chains_per_record
     num_chains = len(lengths)
     first = np.cumsum(per_record) - per_record
@@ -58,7 +75,6 @@ def collate(records: FlatRecords, layout: TokenLayout) -> Batch:
     chain_stop = np.cumsum(before + lengths + after) - after
     chain_start = chain_stop - lengths
     offsets = np.concatenate([[0], (chain_stop + after)[is_last]])
-    _check_length(records, layout)
 
     total = int(offsets[-1])
     where = expand_slices(chain_start, lengths)
@@ -100,6 +116,49 @@ def collate(records: FlatRecords, layout: TokenLayout) -> Batch:
         },
         standard=torch.from_numpy(standard),
         roles=torch.from_numpy(_spread(np.repeat(records.roles, lengths), where, total)),
+    )
+
+
+def _by_subword(records: FlatRecords, layout: TokenLayout) -> Batch:
+    """Join the tokens of a batch at residue level that are under one sub-word."""
+    if "column" in records.tracks:
+        raise DataError(
+            "residues that are aligned to a wild type need a token each, and this model has sub-words",
+            hint="prepare the homologues with --as sequences, or take a residue-level model",
+        )
+    fine = _by_residue(records, layout.of_residues)
+    ids, counts = encode_chains(records, layout)
+    sizes = np.maximum(layout.residues_per_token[ids], 1)  # a letter that the vocabulary lacks is one token
+    if not np.array_equal(np.add.reduceat(sizes, np.cumsum(counts) - counts), records.chain_lengths):
+        raise ModelError(
+            "the sub-words of a chain do not add up to its residues", hint="check the tokenizer files"
+        )
+    fine_offsets, standard = fine.offsets.numpy(), fine.standard.numpy()  # type: ignore[union-attr]
+    is_residue = fine.is_residue.numpy()
+    begins = ~is_residue
+    begins[np.flatnonzero(is_residue)[np.cumsum(sizes) - sizes]] = True
+    starts, under = np.flatnonzero(begins), np.cumsum(begins) - 1
+    offsets = np.append(under[fine_offsets[:-1]], len(starts))
+    tokens, residue_stop = fine.tokens.numpy()[starts], fine.residue_start.numpy()[starts]
+    tokens[is_residue[starts]] = ids
+    residue_stop[is_residue[starts]] += sizes.astype(residue_stop.dtype)
+    sequence_index = fine.sequence_index[starts]
+    gaps = fine.positions.numpy() - np.arange(len(under)) + fine_offsets[fine.sequence_index.numpy()]
+    positions = gaps[starts] + np.arange(len(starts)) - offsets[sequence_index.numpy()]
+    _check_positions(positions, layout)
+    return Batch(
+        tokens=torch.from_numpy(tokens),
+        offsets=torch.from_numpy(offsets),
+        sequence_index=sequence_index,
+        chain_index=fine.chain_index[starts],
+        residue_start=fine.residue_start[starts],
+        residue_stop=torch.from_numpy(residue_stop),
+        positions=torch.from_numpy(positions),
+        record_keys=fine.record_keys,
+        standard=torch.from_numpy(np.logical_and.reduceat(standard, starts)),
+        roles=None if fine.roles is None else fine.roles[starts],
+        by_residue=fine,
+        residue_tokens=torch.from_numpy(under),
     )
 
 
@@ -168,8 +227,17 @@ def _check_length(records: FlatRecords, layout: TokenLayout) -> None:
     needed = layout.num_positions(records.record_lengths, records.chains_per_record)
     longest = int(needed.max(initial=0))
     if longest > layout.max_tokens:
-        raise DataError(
-            f"a record needs {longest} tokens, but this model takes at most {layout.max_tokens} "
-            f"(a single chain of {layout.max_residues} residues)",
-            hint="shorten or leave out longer records, or use a model without a limit",
-        )
+        _refuse_length(longest, layout, f" (a single chain of {layout.max_residues} residues)")
+
+
+def _check_positions(positions: np.ndarray, layout: TokenLayout) -> None:
+    longest = int(positions.max(initial=-1)) + 1
+    if layout.max_tokens is not None and longest > layout.max_tokens:
+        _refuse_length(longest, layout, "")
+
+
+def _refuse_length(longest: int, layout: TokenLayout, aside: str) -> NoReturn:
+    raise DataError(
+        f"a record needs {longest} tokens, but this model takes at most {layout.max_tokens}{aside}",
+        hint="shorten or leave out longer records, or use a model without a limit",
+    )

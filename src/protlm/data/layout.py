@@ -8,64 +8,18 @@ from typing import Self, TypeVar
 
 import numpy as np
 
+from protlm.data.separators import SEPARATORS, SPELLINGS, check_separator
 from protlm.data.vocabularies import ESM_TOKENS, LAYOUTS, VOCABULARIES, SingleChain
 from protlm.errors import ConfigError, ModelError, did_you_mean
 from protlm.types.alphabet import STANDARD, UNUSUAL
 
 FILE_NAME = "token_layout.json"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+"""2 added `single_chain`, 3 `merges`; earlier files are read without them."""
 
 CountT = TypeVar("CountT", int, np.ndarray)
 
-SEPARATORS: dict[str, tuple[str, ...]] = {
-    "cls-cls": ("cls", "cls"),
-    "cls": ("cls",),
-    "eos-eos": ("eos", "eos"),
-    "eos": ("eos",),
-    "sep": ("sep",),
-    "pipe": ("|",),
-    "linker": (*"GGGGS",) * 3,
-}
-"""Named ways of parting two chains. They are a property of the model that was trained with them.
-
-`linker:RESIDUES` is a linker of one's own. `cls`, `eos` and `sep` are written as the vocabulary writes them.
-"""
-
-_SPELLINGS = {
-    "cls": ("<cls>", "<s>", "[CLS]"),
-    "eos": ("<eos>", "</s>", "[SEP]"),
-    "sep": ("<sep>", "</s>", "[SEP]"),
-}
-"""How vocabularies write a special token, the usual way first."""
-
-
-def check_separator(name: str) -> str:
-    """Give the name of a separator back if there is such a one.
-
-    Parameters
-    ----------
-    name
-        One of `SEPARATORS`, or ``linker:RESIDUES``.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such separator.
-
-    Examples
-    --------
-    >>> check_separator("linker:GGGGSGGGGS")
-    'linker:GGGGSGGGGS'
-    """
-    kind, _, residues = name.partition(":")
-    is_linker = kind == "linker" and bool(residues) and set(residues) <= set(STANDARD)
-    if name not in SEPARATORS and not is_linker:
-        raise ConfigError(
-            f"unknown chain separator '{name}'",
-            hint=did_you_mean(name, SEPARATORS)
-            + ", or linker:RESIDUES with a linker of the twenty amino acids",
-        )
-    return name
+_LETTERS = frozenset(STANDARD + UNUSUAL)
 
 
 @dataclass(frozen=True)
@@ -97,6 +51,8 @@ class TokenLayout:
     """A heavy or light chain alone: without a separator, or with it in the place it has in a pair."""
     max_tokens: int | None = None
     """Longest input with all special tokens; `None` where the model has no limit."""
+    merges: tuple[str, ...] = ()
+    """How sub-words are put together, as ``"A B"``, the first to be done first; none at residue level."""
 
     def __post_init__(self) -> None:
         needed = {*self.begin, *self.end, self.pad, self.mask, self.unknown, *STANDARD}
@@ -108,6 +64,23 @@ class TokenLayout:
             raise ModelError(
                 f"single_chain '{self.single_chain}' is no choice", hint="known: bare, keep-separator"
             )
+        for merge in self.merges:
+            parts = merge.split(" ")
+            if len(parts) != 2 or not {*parts, "".join(parts)} <= self.ids.keys():
+                raise ModelError(
+                    f"merge '{merge}' joins what the vocabulary lacks, or is not two tokens with a space",
+                    hint="check the tokenizer files",
+                )
+
+    @property
+    def is_residue_level(self) -> bool:
+        """Whether each residue has a token of its own."""
+        return not self.merges
+
+    @cached_property
+    def of_residues(self) -> Self:
+        """The same layout with a token for each residue and without a limit."""
+        return replace(self, merges=(), max_tokens=None)
 
     @cached_property
     def separator_ids(self) -> tuple[int, ...]:
@@ -142,8 +115,12 @@ class TokenLayout:
 
     @cached_property
     def residue_ids(self) -> np.ndarray:
-        """Id for each byte of residue text, int16 of length 256; -1 where the byte is no residue."""
-        table = np.full(256, -1, dtype=np.int16)
+        """Id for each byte of residue text, int16 of length 256; -1 where the byte is no residue.
+
+        Sub-word vocabularies have them as well, for what they write letter by letter; int32 where they have
+        over 32,767 tokens.
+        """
+        table = np.full(256, -1, dtype=np.int16 if len(self.tokens) < 1 << 15 else np.int32)
         for letter in STANDARD + UNUSUAL:
             table[ord(letter)] = self.ids.get(letter, self.ids[self.unknown])
         return table
@@ -154,11 +131,21 @@ class TokenLayout:
         return np.array([self.ids[letter] for letter in STANDARD], dtype=np.int64)
 
     @cached_property
+    def residues_per_token(self) -> np.ndarray:
+        """Residues under each id, int64; 0 for special tokens and for bytes that are no residue letter."""
+        sizes = [len(token) if set(token) <= _LETTERS else 0 for token in self.tokens]
+        return np.array(sizes, dtype=np.int64)
+
+    @cached_property
     def is_standard(self) -> np.ndarray:
-        """Whether each id of the vocabulary is one of the twenty, bool."""
-        flags = np.zeros(len(self.tokens), dtype=bool)
-        flags[self.standard_ids] = True
-        return flags
+        """Whether each id stands for residues, all of them of the twenty, bool."""
+        twenty = set(STANDARD)
+        return np.array([bool(token) and set(token) <= twenty for token in self.tokens])
+
+    @cached_property
+    def replacement_ids(self) -> np.ndarray:
+        """Ids that may stand in for a token at random: the twenty, and the sub-words made of them, int64."""
+        return self.standard_ids if self.is_residue_level else np.flatnonzero(self.is_standard)
 
     def replaced_letters(self) -> str:
         """List the legal residue letters that this vocabulary replaces by `unknown`."""
@@ -225,7 +212,7 @@ class TokenLayout:
         return layout
 
     def _spelling(self, token: str) -> str:
-        ways = _SPELLINGS.get(token, (token,))
+        ways = SPELLINGS.get(token, (token,))
         return next((way for way in ways if way in self.ids), ways[0])
 
     @property
@@ -234,14 +221,19 @@ class TokenLayout:
         return "".join(self.separator)
 
     def decode(self, token_ids: np.ndarray) -> str:
-        """Write token ids as text, special tokens in angle brackets.
+        """Write token ids as text, special tokens in angle brackets, sub-words parted by ``·``.
 
         Parameters
         ----------
         token_ids
             Integer ids, ``[l]``.
         """
-        return "".join(self.tokens[index] for index in token_ids)
+        return self.joint.join(self.tokens[index] for index in token_ids)
+
+    @property
+    def joint(self) -> str:
+        """What stands between two tokens in text for people."""
+        return "" if self.is_residue_level else "·"
 
     def save(self, folder: Path) -> None:
         """Write ``token_layout.json``.
@@ -280,7 +272,9 @@ class TokenLayout:
                 )
             if version == 1:  # before single chains could keep their separator
                 values.setdefault("single_chain", "bare")
-            for name in ("tokens", "begin", "end", "separator"):
+            if version < 3:
+                values.setdefault("merges", [])
+            for name in ("tokens", "begin", "end", "separator", "merges"):
                 values[name] = tuple(values[name])
             return cls(**{each.name: values.pop(each.name) for each in fields(cls)}, **values)
         except (ValueError, KeyError, TypeError) as error:

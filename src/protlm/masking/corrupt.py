@@ -28,7 +28,8 @@ class CorruptionConfig(BaseConfig):
     mask_share: Rate = 0.8
     """Share of selected tokens that become the mask token."""
     random_share: Rate = 0.1
-    """Share that becomes one of the twenty amino acids at random; the rest stays as it is."""
+    """Share that becomes one of the twenty amino acids, or of the sub-words made of them, at random; the
+    rest stays as it is."""
     compat: bool = False
     """Draw the random ones from all ids of the vocabulary, special tokens included, as the published code
     of preferential masking does (and Hugging Face's collator)."""
@@ -52,7 +53,7 @@ def corrupt(
 ) -> Corrupted:
     """Select tokens with the given probabilities and hide them.
 
-    Each number is a hash of seed, epoch, record, chain, residue and purpose, compared with the
+    Each number is a hash of seed, epoch, record, chain, first residue and purpose, compared with the
     probability. The same residue of the same record is therefore drawn alike in any batch, any
     process and any order of the input, and two policies with the same seed share their numbers.
 
@@ -63,7 +64,7 @@ def corrupt(
     selection
         What a policy gave for this batch and this draw.
     layout
-        For the mask token and the twenty amino acids.
+        For the mask token and the tokens made of the twenty amino acids.
     draw
         Seed and epoch.
     settings
@@ -85,14 +86,15 @@ def corrupt(
     chosen = torch.from_numpy(rows)
     targets = tokens[chosen]
     tokens[chosen] = torch.from_numpy(_replacements(targets.numpy(), hashes[rows], layout, settings))
-    return Corrupted(replace(batch, tokens=tokens), chosen, targets)
+    hidden = replace(batch, tokens=tokens, by_residue=None, residue_tokens=None)  # they tell what is hidden
+    return Corrupted(hidden, chosen, targets)
 
 
 def _replacements(
     targets: np.ndarray, hashes: np.ndarray, layout: TokenLayout, settings: CorruptionConfig
 ) -> np.ndarray:
     action = numbers_for(hashes, ACTION)
-    letters = np.arange(len(layout.tokens)) if settings.compat else layout.standard_ids
+    letters = np.arange(len(layout.tokens)) if settings.compat else layout.replacement_ids
     letter = letters[(stream(hashes, LETTER) % np.uint64(len(letters))).astype(np.int64)]
     is_random = action < settings.mask_share + settings.random_share
     return np.where(action < settings.mask_share, layout.mask_id, np.where(is_random, letter, targets))

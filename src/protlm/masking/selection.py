@@ -58,6 +58,55 @@ class MaskingPolicy(Protocol):
         ...
 
 
+def select(policy: MaskingPolicy, batch: Batch, draw: Draw) -> Selection:
+    """Ask a policy about a batch, of sub-words too: policies only ever see residues.
+
+    A sub-word gets the mean over its residues, 0 where one of them is not of the twenty, and the number
+    that decides for it is that of its first residue.
+
+    Parameters
+    ----------
+    policy
+        Any policy.
+    batch
+        On the CPU.
+    draw
+        Which draw.
+    """
+    fine, under = batch.by_residue, batch.residue_tokens
+    if fine is None or under is None:
+        return policy(batch, draw)
+    selection = policy(fine, draw)
+    places = under.numpy()
+    starts = np.flatnonzero(np.diff(places, prepend=-1))
+    sizes = np.diff(starts, append=len(places))
+    means = np.add.reduceat(selection.probabilities.numpy(), starts) / sizes
+    draw_from = selection.draw_from
+    return replace(
+        selection,
+        probabilities=torch.from_numpy(means) * maskable(batch),
+        draw_from=None if draw_from is None else under[draw_from[torch.from_numpy(starts)]],
+    )
+
+
+def of_residues(values: Tensor, batch: Batch) -> Tensor:
+    """Give each token at residue level the value of the token that it is under.
+
+    Parameters
+    ----------
+    values
+        ``[t]``.
+    batch
+        Of sub-words; otherwise the values stay as they are.
+
+    Returns
+    -------
+    torch.Tensor
+        As the tokens of `Batch.by_residue`.
+    """
+    return values if batch.residue_tokens is None else values[batch.residue_tokens]
+
+
 def maskable(batch: Batch) -> Bool[Tensor, " t"]:
     """Tell which tokens may be selected: the twenty amino acids, never special tokens or X.
 

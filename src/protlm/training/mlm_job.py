@@ -16,7 +16,7 @@ from protlm.data.mixture import DrawnStep, ShareOf, progress_at
 from protlm.data.sampling import even_parts, process_share
 from protlm.masking.corrupt import CorruptionConfig, corrupt
 from protlm.masking.policies import UniformMasking
-from protlm.masking.selection import Draw, MaskingPolicy, Selection, maskable
+from protlm.masking.selection import Draw, MaskingPolicy, Selection, maskable, of_residues, select
 from protlm.models.adaptation import is_adapted, merged_weights, save_adapter
 from protlm.models.language_model import LanguageModel
 from protlm.objectives.mlm import MaskedLanguageModelling
@@ -33,7 +33,7 @@ EVAL_SEED = 20240229
 
 @dataclass
 class MaskingTally:
-    """Counts by region what was asked for and what was drawn."""
+    """Counts residues by region: what was asked for and what was drawn, of sub-words those under them."""
 
     asked: np.ndarray = field(default_factory=lambda: np.zeros(len(Region)))
     """Sum of selection probabilities."""
@@ -56,17 +56,23 @@ class MaskingTally:
         rows
             Selected tokens.
         """
-        probabilities = selection.probabilities
         num_fallen = 0 if selection.fell_back is None else int(selection.fell_back.sum())
         self.records += (num_fallen, batch.num_sequences)
-        if "region" in batch.tracks:
-            region = batch.tracks["region"].numpy()
+        fine = batch.by_residue or batch
+        is_selected = torch.zeros(len(batch.tokens), dtype=torch.bool)
+        is_selected[rows] = True
+        asked, observed, possible = (
+            of_residues(values, batch).numpy()
+            for values in (selection.probabilities, is_selected, maskable(batch))
+        )
+        if "region" in fine.tracks:
+            region = fine.tracks["region"].numpy()
         else:
-            region = np.zeros(len(batch.tokens), dtype=np.uint8)
+            region = np.zeros(len(fine.tokens), dtype=np.uint8)
         size = len(Region)
-        self.asked += np.bincount(region, weights=probabilities.numpy(), minlength=size)
-        self.observed += np.bincount(region[rows.numpy()], minlength=size)
-        self.maskable += np.bincount(region[maskable(batch).numpy()], minlength=size)
+        self.asked += np.bincount(region, weights=asked, minlength=size)
+        self.observed += np.bincount(region[observed], minlength=size)
+        self.maskable += np.bincount(region[possible], minlength=size)
 
 
 class MlmJob:
@@ -253,7 +259,7 @@ class MlmJob:
             if self.crop is not None:
                 records = crop_records(records, self.crop, seed=EVAL_SEED, epoch=0)
             batch = collate(records, self.layout)
-            corrupted = corrupt(batch, masking(batch, draw), self.layout, draw=draw)
+            corrupted = corrupt(batch, select(masking, batch, draw), self.layout, draw=draw)
             batches.append(corrupted if counts else _without_rows(corrupted))
         return batches
 
@@ -266,7 +272,7 @@ class MlmJob:
         batch = collate(records, self.layout)
         progress = progress_at(drawn.step, self.settings.max_steps)
         draw = Draw(seed=self.seed, epoch=epoch, progress=progress)
-        selection = self.masking(batch, draw)
+        selection = select(self.masking, batch, draw)
         corrupted = corrupt(batch, selection, self.layout, draw=draw, settings=self.corruption)
         if not counts:
             return _without_rows(corrupted)

@@ -17,9 +17,10 @@ NOT_A_RESIDUE = -1
 class Batch:
     """Sequences of tokens laid end to end, without padding.
 
-    Letters of the shapes: ``t`` tokens of the whole batch, ``s`` sequences. A sequence is one
-    record as the model sees it. `pad` and `unpad` convert any per-token tensor to ``[s, l, ...]``
-    and back for models that need a rectangle.
+    Letters of the shapes: ``t`` tokens of the whole batch, ``s`` sequences, ``u`` tokens at
+    residue level where a tokenizer puts several residues into one. A sequence is one record as the model
+    sees it. `pad` and `unpad` convert any per-token tensor to ``[s, l, ...]`` and back for models that need
+    a rectangle.
     """
 
     tokens: Int[Tensor, " t"]
@@ -39,11 +40,16 @@ class Batch:
     record_keys: Int[Tensor, " s"]
     """64-bit content keys of the records; random draws depend on these, never on the order."""
     tracks: dict[str, Tensor] = field(default_factory=dict)
-    """Per-residue tracks brought to tokens, each ``[t]``; 0 on special tokens."""
+    """Per-residue tracks brought to tokens, each ``[t]``; 0 on special tokens. None with sub-words, where a
+    token has no one region: look into `by_residue`."""
     standard: Bool[Tensor, " t"] | None = None
-    """Whether the token is one of the twenty amino acids: what masking may select."""
+    """Whether all residues under the token are of the twenty amino acids: what masking may select."""
     roles: Int[Tensor, " t"] | None = None
     """`Role` of the chain a token belongs to; 0 on special tokens and where it is not known."""
+    by_residue: "Batch | None" = None
+    """With sub-words: the same records with a token for each residue, and with their tracks."""
+    residue_tokens: Int[Tensor, " u"] | None = None
+    """With sub-words: the token of this batch that each token of `by_residue` is under."""
 
     @property
     def num_sequences(self) -> int:
@@ -85,7 +91,9 @@ class Batch:
             Where to.
         """
         moved = {
-            name: value.to(device) for name, value in vars(self).items() if isinstance(value, torch.Tensor)
+            name: value.to(device)
+            for name, value in vars(self).items()
+            if isinstance(value, torch.Tensor | Batch)
         }
         return replace(self, **moved, tracks={name: value.to(device) for name, value in self.tracks.items()})
 
@@ -98,11 +106,13 @@ class Batch:
             Indices of sequences, 0-based.
         """
         chosen = torch.as_tensor(sequences, dtype=torch.int64)
-        lengths = self.lengths[chosen].to(torch.int64)
-        offsets = torch.zeros(len(chosen) + 1, dtype=torch.int64)
-        torch.cumsum(lengths, 0, out=offsets[1:])
-        shift = torch.repeat_interleave(self.offsets[chosen] - offsets[:-1], lengths)
-        source = shift + torch.arange(int(offsets[-1]))
+        source, offsets, lengths = self._tokens_of(chosen)
+        by_residue = residue_tokens = None
+        if self.by_residue is not None and self.residue_tokens is not None:
+            by_residue = self.by_residue.select(sequences)
+            places, _, counts = self.by_residue._tokens_of(chosen)
+            shift = torch.repeat_interleave(offsets[:-1] - self.offsets[chosen], counts)
+            residue_tokens = self.residue_tokens[places] + shift
         return Batch(
             tokens=self.tokens[source],
             offsets=offsets,
@@ -115,7 +125,17 @@ class Batch:
             tracks={name: values[source] for name, values in self.tracks.items()},
             standard=None if self.standard is None else self.standard[source],
             roles=None if self.roles is None else self.roles[source],
+            by_residue=by_residue,
+            residue_tokens=residue_tokens,
         )
+
+    def _tokens_of(self, chosen: Int[Tensor, " n"]) -> tuple[Tensor, Tensor, Tensor]:
+        """Give the tokens of some sequences, where each sequence starts among them, and its length."""
+        lengths = self.lengths[chosen].to(torch.int64)
+        offsets = torch.zeros(len(chosen) + 1, dtype=torch.int64)
+        torch.cumsum(lengths, 0, out=offsets[1:])
+        shift = torch.repeat_interleave(self.offsets[chosen] - offsets[:-1], lengths)
+        return shift + torch.arange(int(offsets[-1])), offsets, lengths
 
     def pad(self, values: Tensor, fill: float) -> Tensor:
         """Lay a flat per-token tensor ``[t, ...]`` out as ``[s, l, ...]``.
