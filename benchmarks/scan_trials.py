@@ -31,6 +31,7 @@ import torch._inductor.config
 from masked_marginal_scan import default_sequence
 from measuring import esm2_8m, in_turns, keep, ratio
 from protlm.models import forward
+from protlm.models.attention import rotate
 from protlm.models.language_model import LanguageModel
 from protlm.scoring.contexts import MASK, ContextList
 from protlm.scoring.engine import run_contexts
@@ -73,7 +74,7 @@ def _tried(model: LanguageModel, contexts: ContextList) -> dict[str, Any]:
         return run
 
     ways = {"engine": way("engine"), "compiled": way("compiled", "_layer", compiled)}
-    ways |= {name: way(name, "_attend", function) for name, function in changed.items()}
+    ways |= {name: way(name, "attend", function) for name, function in changed.items()}
     seconds = in_turns(ways, clock=time.process_time)
     return {
         "seconds to the end of a first compiled run, by the wall clock": seconds_to_compile,
@@ -90,51 +91,51 @@ def _tried(model: LanguageModel, contexts: ContextList) -> dict[str, Any]:
 def _compiled() -> Callable[..., torch.Tensor]:
     real, compiled = forward._layer, torch.compile(forward._layer, dynamic=False)
 
-    def layer(module: Any, x_td: torch.Tensor, groups: Any, rotary: Any, rows: Any) -> torch.Tensor:
-        return (compiled if rows is None else real)(module, x_td, groups, rotary, rows)
+    def layer(module: Any, x_td: torch.Tensor, mixer: Any, rotary: Any, rows: Any) -> torch.Tensor:
+        return (compiled if rows is None else real)(module, x_td, mixer, rotary, rows)
 
     return layer
 
 
 def _first_layer_free() -> Callable[..., torch.Tensor]:
-    real, calls = forward._attend, [0]
+    real, calls = forward.attend, [0]
 
-    def attend(module: Any, x_td: torch.Tensor, groups: Any, rotary: Any, rows: Any) -> torch.Tensor:
+    def attend(module: Any, x_td: torch.Tensor, mixer: Any, rotary: Any, rows: Any) -> torch.Tensor:
         layer = calls[0] % 6
         calls[0] += 1
-        return x_td if layer == 0 else real(module, x_td, groups, rotary, rows)
+        return x_td if layer == 0 else real(module, x_td, mixer, rotary, rows)
 
     return attend
 
 
 def _shared_projections() -> Callable[..., torch.Tensor]:
-    real, calls = forward._attend, [0]
+    real, calls = forward.attend, [0]
 
-    def attend(module: Any, x_td: torch.Tensor, groups: Any, rotary: Any, rows: Any) -> torch.Tensor:
+    def attend(module: Any, x_td: torch.Tensor, mixer: Any, rotary: Any, rows: Any) -> torch.Tensor:
         layer = calls[0] % 6
         calls[0] += 1
         if layer > 0:
-            return real(module, x_td, groups, rotary, rows)
-        (group,) = groups
-        x_nld = x_td.view(group.count, group.length, -1)
+            return real(module, x_td, mixer, rotary, rows)
+        ((count, length),) = mixer._groups
+        x_nld = x_td.view(count, length, -1)
         is_own = (x_nld != x_nld[:1]).any(-1)
         is_own[0] = True
         own = is_own.flatten().nonzero()[:, 0]
-        place = torch.arange(group.length).repeat(group.count)
+        place = torch.arange(length).repeat(count)
         place[own] = torch.arange(len(own))
         shape = (-1, module.num_attention_heads, module.attention_head_size)
         table = (rotary[0][own], rotary[1][own])
-        query = forward._rotate(module.query(x_td[own]).view(shape), table)[place]
-        key = forward._rotate(module.key(x_td[own]).view(shape), table)[place]
+        query = rotate(module.query(x_td[own]).view(shape), table)[place]
+        key = rotate(module.key(x_td[own]).view(shape), table)[place]
         value = module.value(x_td[own]).view(shape)[place]
-        mixed = forward._attend_group(query.float(), key.float(), value.float(), group, None, 0.0)
-        return mixed.flatten(1).to(x_td.dtype)  # type: ignore[union-attr]
+        mixed = mixer(query.float(), key.float(), value.float(), None, 0.0)
+        return mixed.flatten(1).to(x_td.dtype)
 
     return attend
 
 
 def _merged_projections(model: LanguageModel) -> Callable[..., torch.Tensor]:
-    real = forward._attend
+    real = forward.attend
     parts = ("query", "key", "value")
     merged = {
         layer.attention.self: tuple(
@@ -144,17 +145,16 @@ def _merged_projections(model: LanguageModel) -> Callable[..., torch.Tensor]:
         for layer in model.module.esm.encoder.layer
     }
 
-    def attend(module: Any, x_td: torch.Tensor, groups: Any, rotary: Any, rows: Any) -> torch.Tensor:
+    def attend(module: Any, x_td: torch.Tensor, mixer: Any, rotary: Any, rows: Any) -> torch.Tensor:
         if rows is not None:
-            return real(module, x_td, groups, rotary, rows)
+            return real(module, x_td, mixer, rotary, rows)
         together = torch.nn.functional.linear(x_td, *merged[module])
         query, key, value = together.view(len(x_td), 3, module.num_attention_heads, -1).unbind(1)
-        query, key = forward._rotate(query, rotary), forward._rotate(key, rotary)
+        query, key = rotate(query, rotary), rotate(key, rotary)
         dtype = query.dtype
         if dtype == torch.bfloat16:
             query, key, value = query.float(), key.float(), value.float()
-        mixed = [forward._attend_group(query, key, value, group, rows, 0.0) for group in groups]
-        return torch.cat(mixed).flatten(1).to(dtype)  # type: ignore[arg-type]
+        return mixer(query, key, value, rows, 0.0).flatten(1).to(dtype)
 
     return attend
 

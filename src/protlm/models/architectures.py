@@ -57,7 +57,7 @@ class EsmArchitecture:
         max_tokens: int | None = Field(default=None, ge=8)
         """Longest input; needed for learned positions."""
         window: int | None = Field(default=None, ge=1)
-        """A token sees itself and so many tokens on each side, 2 * window + 1 in all; `None` is every token."""
+        """A token sees itself and so many tokens on each side; `None` is every token of the sequence."""
         layer_norm_eps: float = Field(default=1e-5, gt=0)
         """Of every layer norm; 1e-12 is what Hugging Face gives where a configuration does not say."""
         vocabulary: str = "esm"

@@ -11,7 +11,8 @@ from transformers import EsmForMaskedLM, LongformerForMaskedLM, RobertaForMasked
 
 from protlm.data.family import Family
 from protlm.data.layout import TokenLayout
-from protlm.models.forward import Attention, attention_for, encode, head_logits, num_parameters
+from protlm.models.attention import Attention, attention_for
+from protlm.models.forward import encode, head_logits, num_parameters, window_of
 from protlm.models.padded import padded_inputs, padding_multiple
 from protlm.models.tokenizers import tokenizer_of
 from protlm.types.batch import Batch
@@ -109,7 +110,9 @@ class LanguageModel(nn.Module):
             kind = type(self.module).__name__
             return f"{kind} through its own padded call: no flat path for this architecture{self._windows()}"
         attention, reason = self._attention_path()
-        return f"flat tokens, {attention} attention: {reason}"
+        window = window_of(self.module.config)
+        within = "" if window is None else f" within {window} tokens on each side, by blocks"
+        return f"flat tokens, {attention} attention{within}: {reason}"
 
     def hidden(self, batch: Batch) -> Float[Tensor, "t d"]:
         """Give the last hidden state of every token.
@@ -213,8 +216,10 @@ class LanguageModel(nn.Module):
         return padded_inputs(self.module, self.layout, batch, name=self.name)
 
     def _attention_path(self) -> tuple[Attention, str]:
-        asked: Attention | None = self._attention
-        return attention_for(self.device) if asked is None else (asked, "asked for")
+        if self._attention is not None:
+            return self._attention, "asked for"
+        config = self.module.config
+        return attention_for(self.device, head_width=config.hidden_size // config.num_attention_heads)
 
 
 def global_projections(module: nn.Module) -> list[nn.Parameter]:
