@@ -1,6 +1,5 @@
 """RoBERTa with fresh weights, as the binding-pairs models were."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +9,7 @@ from transformers import RobertaConfig, RobertaForMaskedLM
 
 from protlm.config import BaseConfig, Rate
 from protlm.data.layout import TokenLayout, layout_of_vocabulary
+from protlm.data.subwords import layout_of_tokenizer
 from protlm.data.vocabularies import VOCABULARIES, SingleChain
 from protlm.errors import ConfigError, ModelError, did_you_mean
 from protlm.models.architectures import Separator
@@ -142,13 +142,13 @@ def _layout_of(config: RobertaArchitecture.Config) -> TokenLayout:
             hint=f"{did_you_mean(config.vocabulary, VOCABULARIES)}; or make a tokenizer: "
             f"protlm tokenizer train INPUT --out {config.vocabulary}",
         )
-    layout = replace(
-        TokenLayout.load(folder),
+    return layout_of_tokenizer(
+        folder,
+        separator=config.separator,
         max_tokens=config.max_tokens,
         position_gap=config.position_gap,
         single_chain=config.single_chain,
     )
-    return layout.with_separator(config.separator)
 
 
 def _check_specials(layout: TokenLayout, vocabulary: str) -> TokenLayout:

@@ -95,11 +95,12 @@ def attend(
     rows
         As for `Mixer`.
     """
-    shape = (-1, module.num_attention_heads, module.attention_head_size)
+    # a Longformer names them as no other does
+    num_heads = getattr(module, "num_attention_heads", None) or module.num_heads
     query_source = x_td if rows is None else x_td[rows]
-    query = module.query(query_source).view(shape)
-    key = module.key(x_td).view(shape)
-    value = module.value(x_td).view(shape)
+    query = module.query(query_source).unflatten(-1, (num_heads, -1))
+    key = module.key(x_td).unflatten(-1, (num_heads, -1))
+    value = module.value(x_td).unflatten(-1, (num_heads, -1))
     if rotary is not None:
         query = rotate(query, rotary if rows is None else (rotary[0][rows], rotary[1][rows]))
         key = rotate(key, rotary)

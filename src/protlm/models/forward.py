@@ -1,4 +1,4 @@
-"""ESM-1b, ESM-1v, ESM-2 and RoBERTa run on flat tokens from the Hugging Face module's own sub-modules.
+"""The ESM family, RoBERTa and Longformer run on flat tokens from the sub-modules of the Hugging Face module.
 
 Shapes: ``t`` tokens of the batch, ``d`` width, ``k`` head width, ``r`` rows that are read.
 
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import RobertaModel
+from transformers import LongformerModel, RobertaModel
 
 from protlm.models.attention import Attention, Mixer, Rotary, attend, mixer_of
 from protlm.types.batch import Batch
@@ -31,7 +31,8 @@ def encode(
     Parameters
     ----------
     model
-        An `EsmModel` or a `RobertaModel`, possibly with adapters in it.
+        An `EsmModel`, a `RobertaModel`, or a `LongformerModel` without global attention, possibly with
+        adapters in it.
     batch
         Flat tokens on the model's device.
     rows
@@ -40,7 +41,7 @@ def encode(
         How attention is computed; the results agree to rounding.
     """
     mixer = mixer_of(batch, attention, window=window_of(model.config))
-    if isinstance(model, RobertaModel):
+    if isinstance(model, RobertaModel | LongformerModel):
         return _encode_roberta(model, batch, rows, mixer)
     x_td = _embed(model, batch)
     rotary = _rotary_table(model, batch, x_td.dtype)
@@ -57,9 +58,12 @@ def window_of(config: Any) -> int | None:
     Parameters
     ----------
     config
-        Of a Hugging Face model; ``attention_window`` counts both sides, as Longformer's.
+        Of a Hugging Face model; ``attention_window`` counts both sides, as Longformer's, which has a list of
+        one number per layer. The numbers of a list are equal.
     """
     both_sides = getattr(config, "attention_window", None)
+    if isinstance(both_sides, list | tuple):
+        both_sides = both_sides[0]
     return None if both_sides is None else both_sides // 2
 
 
@@ -127,7 +131,7 @@ def _layer(
 
 
 def _encode_roberta(model: Any, batch: Batch, rows: Tensor | None, mixer: Mixer) -> Tensor:
-    """RoBERTa differs by learned positions, one token type, and layer norms behind each block."""
+    """RoBERTa and Longformer differ by learned positions, one token type, and norms behind each block."""
     embeddings = model.embeddings
     x_td = embeddings.word_embeddings(batch.tokens) + embeddings.token_type_embeddings.weight[0]
     x_td = x_td + embeddings.position_embeddings(batch.positions + embeddings.padding_idx + 1)

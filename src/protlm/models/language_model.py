@@ -43,8 +43,8 @@ class MaskedModel(Protocol):
 class LanguageModel(nn.Module):
     """A Hugging Face masked language model run on flat batches.
 
-    ESM-1b, ESM-1v, ESM-2 and RoBERTa run through `protlm.models.forward`; any other model through its
-    own call on a padded rectangle. `path` says which and why.
+    ESM-1b, ESM-1v, ESM-2, RoBERTa and Longformer run through `protlm.models.forward`; any other model
+    through its own call on a padded rectangle. `path` says which and why.
 
     Parameters
     ----------
@@ -143,9 +143,6 @@ class LanguageModel(nn.Module):
         if self.is_flat:
             states = encode(self.module.base_model, batch, rows, attention=self._attention_path()[0])
             return head_logits(self.module.lm_head, states)
-        if isinstance(self.module, LongformerForMaskedLM):
-            states = self.hidden(batch)  # a head over padding would cost more than the attention saves
-            return head_logits(self.module.lm_head, states if rows is None else states[rows])
         logits = batch.unpad(self.module(**self._padded_inputs(batch)).logits)
         return logits if rows is None else logits[rows]
 
@@ -236,4 +233,7 @@ def global_projections(module: nn.Module) -> list[nn.Parameter]:
 def _has_flat_path(module: Any) -> bool:
     if isinstance(module, RobertaForMaskedLM):
         return not (module.config.is_decoder or module.config.add_cross_attention)
+    if isinstance(module, LongformerForMaskedLM):
+        window = module.config.attention_window
+        return isinstance(window, int) or len(set(window)) == 1
     return isinstance(module, EsmForMaskedLM)
