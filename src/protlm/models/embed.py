@@ -9,7 +9,9 @@ from protlm.data.collate import collate
 from protlm.data.flat import flatten_records
 from protlm.data.roles import with_roles
 from protlm.data.sampling import budget_batches
+from protlm.data.token_counts import record_lengths
 from protlm.models.language_model import LanguageModel
+from protlm.models.residue_level import require_residue_level
 from protlm.types.batch import Batch
 from protlm.types.record import Record
 
@@ -31,7 +33,8 @@ def embed_records(
     records
         At least one.
     per_residue
-        States of each residue instead of their mean. Begin, end and separator tokens never count.
+        States of each residue instead of their mean, which needs one residue per token. Begin, end and
+        separator tokens never count; a sub-word counts in the mean as often as it has residues.
     max_tokens
         Token budget of a batch; bounds memory.
     on_batch
@@ -41,9 +44,16 @@ def embed_records(
     -------
     list of list of numpy.ndarray
         Per record and chain, float32 ``[d]``, or ``[r, d]`` per residue.
+
+    Raises
+    ------
+    ModelError
+        If states per residue are asked of a model of sub-words.
     """
+    if per_residue:
+        require_residue_level(model, "an embedding per residue")
     records = with_roles(records, model.layout)
-    lengths = np.array([len(record) + model.layout.num_specials(len(record.chains)) for record in records])
+    lengths = record_lengths(records, model.layout)
     results: list[list[np.ndarray]] = [[] for _ in records]
     for chosen in budget_batches(lengths, max_tokens):
         batch = collate(flatten_records([records[index] for index in chosen]), model.layout)
@@ -60,9 +70,11 @@ def embed_records(
 def _means(hidden: torch.Tensor, batch: Batch) -> list[list[np.ndarray]]:
     group, num_chains = _chain_groups(batch)
     inside = batch.is_residue
+    sizes = (batch.residue_stop - batch.residue_start)[inside]
     sums = torch.zeros(int(num_chains.sum()), hidden.shape[1]).to(hidden.device)
-    sums.index_add_(0, group[inside].to(hidden.device), hidden[inside.to(hidden.device)])
-    counts = torch.bincount(group[inside], minlength=len(sums)).to(hidden.device)
+    weighted = hidden[inside.to(hidden.device)] * sizes.to(hidden)[:, None]
+    sums.index_add_(0, group[inside].to(hidden.device), weighted)
+    counts = torch.bincount(group[inside], weights=sizes, minlength=len(sums)).to(hidden)
     means = (sums / counts[:, None]).cpu().numpy()
     stops = np.cumsum(num_chains)
     return [list(means[stop - count : stop]) for stop, count in zip(stops, num_chains, strict=True)]

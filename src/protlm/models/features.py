@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 from protlm.data.collate import collate
 from protlm.data.flat import flatten_records
 from protlm.data.sampling import budget_batches
+from protlm.data.token_counts import record_lengths
 from protlm.errors import DataError
 from protlm.models.digest import model_digest
 from protlm.models.embed import embed_records
@@ -70,7 +71,7 @@ def record_features(
         return np.stack([np.concatenate(own) for own in states])
     if not model.layout.begin:
         raise DataError(f"model '{model.name}' has no begin token", hint="pool by the mean instead")
-    lengths = np.array([len(record) + model.layout.num_specials(len(record.chains)) for record in records])
+    lengths = record_lengths(records, model.layout)
     rows: list[np.ndarray] = [np.zeros(0)] * len(records)
     for chosen in budget_batches(lengths, budget):
         batch = collate(flatten_records([records[index] for index in chosen]), model.layout)

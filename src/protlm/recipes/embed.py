@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from protlm.data.flat import record_key
 from protlm.data.readers import ColumnNames, InputPolicy, ReadReport, check_file, iterate_records
+from protlm.data.token_counts import record_lengths
 from protlm.errors import DataError, Interrupted, RunError
 from protlm.models.default import default_model
 from protlm.models.digest import model_digest
@@ -189,7 +190,7 @@ def _fitting(
     """Pass on the records that fit the model's limit."""
     limit = model.layout.max_tokens
     for record in records:
-        needed = len(record) + model.layout.num_specials(len(record.chains))
+        needed = int(record_lengths([record], model.layout)[0])
         if limit is None or needed <= limit:
             yield record
         elif long_records == "drop":

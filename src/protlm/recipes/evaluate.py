@@ -20,6 +20,7 @@ from protlm.evaluation.regions import (
 )
 from protlm.evaluation.residues import predict_baseline, predict_residues
 from protlm.models.language_model import LanguageModel, Precision
+from protlm.models.residue_level import require_residue_level
 from protlm.recipes.evaluate_baselines import choose_baselines
 from protlm.recipes.evaluated import (
     RECORDS_PER_PART,
@@ -88,6 +89,8 @@ def evaluate_regions(
         If a record is over a model's limit, or the input is wrong.
     """
     loaded = load_models(models, device, precision)
+    for model in loaded:
+        require_residue_level(model, "evaluate regions")
     settings = {
         "kind": "regions",
         "models": list(map(str, models)),

@@ -9,6 +9,7 @@ import numpy as np
 import yaml
 
 from protlm.data.pairs import Negatives
+from protlm.data.token_counts import record_lengths
 from protlm.errors import ConfigError, did_you_mean
 from protlm.evaluation.cards import TaskCard, load_card
 from protlm.evaluation.judging import NUM_DRAWS, Judged, Method, baseline_methods, judge, num_fits
@@ -226,7 +227,7 @@ def _features(
 ) -> np.ndarray:
     """Read the records through a model once, or take what an earlier Run kept."""
     refuse_too_long(records, [model])
-    tokens = sum(len(record) + model.layout.num_specials(len(record.chains)) for record in records)
+    tokens = int(record_lengths(records, model.layout).sum())
     say(f"{model.name}: features of {len(records):,} records, {tokens:,} tokens; {model.path}")
     with Progress(model.name, len(records), unit="record") as progress:
         features, was_there = cached_features(

@@ -16,6 +16,7 @@ from protlm.evaluation.variant_averages import average_assays, bootstrap_average
 from protlm.evaluation.variants import ALL, COVERED, METRICS, assay_rows
 from protlm.models.language_model import LanguageModel, Precision
 from protlm.models.members import find_ensemble
+from protlm.models.residue_level import require_residue_level
 from protlm.recipes.evaluated import Say, load_models
 from protlm.recipes.score_family import open_alignment, split_names
 from protlm.recipes.score_run import run_plan
@@ -116,6 +117,8 @@ def evaluate_variants(
     _check_alignments(alignments, wanted, of_family)
     together = _ensembles([*names, *of_family], ensemble)
     loaded = load_models(names, device, precision, members=True)
+    for model in loaded:
+        require_residue_level(model, "evaluate variants")
     if taken := {each.name for each in together} & {model.name for model in loaded}:
         raise ConfigError(
             f"a model is called '{taken.pop()}', as an ensemble is",

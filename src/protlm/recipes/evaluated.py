@@ -14,6 +14,7 @@ import yaml
 
 from protlm.data.corpus import Corpus, names_corpus
 from protlm.data.readers import check_file
+from protlm.data.token_counts import record_counts
 from protlm.errors import DataError, ModelError
 from protlm.evaluation.leakage import overlap
 from protlm.models.digest import model_digest
@@ -177,14 +178,15 @@ def refuse_too_long(records: Sequence[Record], models: Sequence[LanguageModel], 
         If a record is too long.
     """
     if isinstance(records, ChosenRecords):
-        lengths = records.corpus.lengths[records.rows]
+        residues = records.corpus.lengths[records.rows]
         num_chains = records.corpus.num_chains_per_record[records.rows]
     else:
-        lengths = np.array([len(record) for record in records])
+        residues = np.array([len(record) for record in records])
         num_chains = np.array([len(record.chains) for record in records])
     for model in models:
         limit = model.layout.max_tokens
-        needed = model.layout.num_positions(lengths, num_chains)
+        counts = residues if model.layout.is_residue_level else record_counts(records, model.layout)
+        needed = model.layout.num_positions(counts, num_chains)
         if limit is not None and needed.max() > limit:
             worst = records[int(needed.argmax())]
             raise DataError(

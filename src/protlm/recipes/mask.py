@@ -14,9 +14,10 @@ from protlm.data.collate import collate
 from protlm.data.flat import flatten_records
 from protlm.data.layout import FILE_NAME, TokenLayout
 from protlm.data.mixture import shares_at
+from protlm.data.token_counts import record_counts
 from protlm.errors import ConfigError, DataError
 from protlm.masking.corrupt import corrupt
-from protlm.masking.selection import Draw, MaskingPolicy, Selection, maskable
+from protlm.masking.selection import Draw, MaskingPolicy, Selection, maskable, of_residues, select
 from protlm.models.loading import load_model
 from protlm.recipes.prepare import open_source
 from protlm.recipes.pretrain import PretrainConfig
@@ -75,7 +76,7 @@ def preview_masking(
     draws = [Draw(seed=config.seed, epoch=epoch, progress=progress) for epoch in range(num_epochs)]
     tally, first = _Tally(batch), None
     for draw in draws:
-        selection = policy(batch, draw)
+        selection = select(policy, batch, draw)
         corrupted = corrupt(batch, selection, layout, draw=draw, settings=config.corruption)
         tally.add(selection, corrupted.rows)
         first = first or (selection, corrupted)
@@ -149,11 +150,11 @@ def _counts(sizes: Sequence[int], chances: np.ndarray, sample: int) -> list[int]
 
 
 def _fitting(records: list[Record], layout: TokenLayout, say: Say) -> list[Record]:
-    limit = layout.max_tokens
+    limit, counts = layout.max_tokens, record_counts(records, layout)
     fitting = [
         record
-        for record in records
-        if limit is None or layout.num_positions(len(record), len(record.chains)) <= limit
+        for record, count in zip(records, counts.tolist(), strict=True)
+        if limit is None or layout.num_positions(count, len(record.chains)) <= limit
     ]
     if len(fitting) < len(records):
         say(f"{len(records) - len(fitting):,} records left out: over the model's limit of {limit} tokens")
@@ -165,19 +166,21 @@ def _fitting(records: list[Record], layout: TokenLayout, say: Say) -> list[Recor
 
 
 class _Tally:
-    """Sums what was asked and what was drawn, by chain, region, segment and mutation."""
+    """Sums what was asked and what was drawn of residues, by chain, region, segment and mutation."""
 
     def __init__(self, batch: Batch) -> None:
-        self._can = maskable(batch)
-        self._groupings = [_Grouping(*each, batch, self._can) for each in _groupings(batch)]
+        self._batch, fine = batch, batch.by_residue or batch
+        can = of_residues(maskable(batch), batch)
+        self._groupings = [_Grouping(*each, fine, can) for each in _groupings(fine)]
         self.num_fell_back = 0
-        self.are_joint = False
+        self.are_joint = fine is not batch
 
     def add(self, selection: Selection, rows: torch.Tensor) -> None:
-        drawn = torch.zeros(len(self._can), dtype=torch.float64)
+        drawn = torch.zeros(len(self._batch.tokens), dtype=torch.float64)
         drawn[rows] = 1.0
+        asked, drawn = (of_residues(each, self._batch).numpy() for each in (selection.probabilities, drawn))
         for grouping in self._groupings:
-            grouping.add(selection.probabilities.numpy(), drawn.numpy())
+            grouping.add(asked, drawn)
         self.are_joint |= selection.draw_from is not None
         if selection.fell_back is not None:
             self.num_fell_back += int(selection.fell_back.sum())
@@ -247,16 +250,24 @@ def _masked_records(
 ) -> tuple[MaskedRecord, ...]:
     is_selected = torch.zeros(len(batch.tokens), dtype=torch.bool)
     is_selected[corrupted.rows] = True
+    fine = batch.by_residue or batch
+    under = torch.arange(len(batch.tokens)) if batch.residue_tokens is None else batch.residue_tokens
     shown = []
     for number, record in enumerate(records):
         chains = []
         for place, (name, chain) in enumerate(zip(record.chain_names, record.chains, strict=True)):
-            own = (batch.sequence_index == number) & (batch.chain_index == place)
+            own = under[(fine.sequence_index == number) & (fine.chain_index == place)]
             became = tuple(layout.tokens[token] for token in corrupted.batch.tokens[own].tolist())
             regions = chain.tracks.get("region", np.zeros(len(chain), dtype=np.uint8))
             probabilities = selection.probabilities[own].numpy()
+            subwords = {}
+            if not layout.is_residue_level:
+                subwords["tokens"] = tuple(layout.tokens[token] for token in batch.tokens[own].tolist())
+                subwords["starts"] = batch.residue_start[own].numpy()
             chains.append(
-                MaskedChain(name, chain.residues, regions, probabilities, is_selected[own].numpy(), became)
+                MaskedChain(
+                    name, chain.residues, regions, probabilities, is_selected[own].numpy(), became, **subwords
+                )
             )
         shown.append(MaskedRecord(record.id, tuple(chains)))
     return tuple(shown)

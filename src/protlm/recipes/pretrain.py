@@ -11,6 +11,9 @@ import torch
 import yaml
 
 from protlm.config import AnyConfig, BaseConfig, one_of
+from protlm.data.corpus import Corpus
+from protlm.data.layout import TokenLayout
+from protlm.data.token_counts import corpus_counts, is_counted
 from protlm.errors import ConfigError, RunError
 from protlm.masking import maskings
 from protlm.masking.corrupt import CorruptionConfig
@@ -19,6 +22,7 @@ from protlm.models.adaptation import FullAdaptation, adaptations, num_trained
 from protlm.models.architectures import EsmArchitecture, architectures
 from protlm.models.language_model import LanguageModel
 from protlm.models.loading import pick_device
+from protlm.progress import Progress
 from protlm.recipes.evaluate_baselines import fit_on_sources
 from protlm.recipes.prepare import open_source
 from protlm.recipes.pretrain_data import (
@@ -185,6 +189,9 @@ def assemble(
         config.adapt.apply(model, seed=config.seed)  # type: ignore[attr-defined]
     model = model.to(build_on or processes.device)
     model.family = family_of(corpora) or model.family
+    with processes.main_first():  # sub-words are counted once
+        for corpus in corpora if held_out is None else [*corpora, held_out]:
+            count_subwords(corpus, model.layout, is_shown=processes.is_main)
     crop = crop_of(config.data, model.layout)
     if crop is None and config.data.long_records == "crop":
         say("no record is cut: the model has no limit; data.crop_residues sets the length of windows")
@@ -215,6 +222,24 @@ def assemble(
         f"{config.training.max_steps:,} steps of {_step_size(config.training)}"
     )
     return Parts(model, job)
+
+
+def count_subwords(corpus: Corpus, layout: TokenLayout, *, is_shown: bool) -> None:
+    """Count the sub-words of a corpus with progress, if the model has any; they are kept beside it.
+
+    Parameters
+    ----------
+    corpus
+        To train or evaluate on.
+    layout
+        The model's.
+    is_shown
+        Whether this process shows progress.
+    """
+    if not is_counted(corpus, layout):
+        total = len(corpus.chain_lengths)
+        with Progress("counting sub-words", total, unit="chain", is_shown=is_shown) as progress:
+            corpus_counts(corpus, layout, on_chains=lambda chains: progress.advance(units=chains))
 
 
 def counted(model: LanguageModel) -> str:

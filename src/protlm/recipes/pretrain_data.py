@@ -12,6 +12,7 @@ from protlm.data.corpus import Corpus
 from protlm.data.family import Family
 from protlm.data.layout import TokenLayout
 from protlm.data.mixture import ShareOf, shares_at
+from protlm.data.token_counts import corpus_counts
 from protlm.errors import ConfigError, DataError, RunError
 from protlm.models.language_model import LanguageModel
 from protlm.runs import Run
@@ -195,7 +196,7 @@ def fitting_rows(corpus: Corpus, model: LanguageModel, data: DataConfig, say: Sa
     limit = model.layout.max_tokens
     if limit is None:
         return rows
-    lengths = model.layout.num_positions(corpus.lengths, corpus.num_chains_per_record)
+    lengths = model.layout.num_positions(corpus_counts(corpus, model.layout), corpus.num_chains_per_record)
     too_long = np.flatnonzero(lengths > limit)
     if not len(too_long):
         return rows

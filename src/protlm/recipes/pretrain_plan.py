@@ -70,7 +70,7 @@ def dry_run(config: PretrainConfig, out: Path | str, *, device: str, num_runs: i
                 f"arithmetic in all: {flops:.2e} FLOP (6 × parameters × tokens where all are trained)",
                 f"estimated time: {duration(seconds)} (from a few layers timed here)",
                 *([f"of {num_runs} seeds: {duration(num_runs * seconds)}"] if num_runs > 1 else []),
-                "first records of the first batch, masked residues in lower case or as _:",
+                f"first records of the first batch, masked {_unit(parts.model)} in lower case or as _:",
                 *_decoded(micro_batches[0], parts.model),
             ]
         )
@@ -129,6 +129,10 @@ def _few_sequences(first: Corrupted) -> Corrupted:
     return Corrupted(first.batch.select(np.arange(count)), first.rows[is_kept], first.targets[is_kept])
 
 
+def _unit(model: LanguageModel) -> str:
+    return "residues" if model.layout.is_residue_level else "sub-words"
+
+
 def _decoded(first: Corrupted, model: LanguageModel, most: int = 3) -> list[str]:
     batch, rows, targets = first.batch, first.rows, first.targets
     tokens = [model.layout.tokens[index] for index in batch.tokens.tolist()]
@@ -136,4 +140,7 @@ def _decoded(first: Corrupted, model: LanguageModel, most: int = 3) -> list[str]
         tokens[row] = "_" if tokens[row] == model.layout.mask else model.layout.tokens[target].lower()
     sequences = batch.sequence_index.tolist()
     most = min(most, batch.num_sequences)
-    return ["  " + "".join(t for t, s in zip(tokens, sequences, strict=True) if s == i) for i in range(most)]
+    joint = model.layout.joint
+    return [
+        "  " + joint.join(t for t, s in zip(tokens, sequences, strict=True) if s == i) for i in range(most)
+    ]

@@ -13,6 +13,7 @@ from protlm.models.default import default_model
 from protlm.models.language_model import LanguageModel, Precision
 from protlm.models.loading import load_members
 from protlm.models.members import expand
+from protlm.models.residue_level import require_residue_level
 from protlm.recipes.outputs import claim_file
 from protlm.recipes.score_family import FamilyScorer, split_names
 from protlm.recipes.score_output import provenance, write_scores
@@ -250,6 +251,8 @@ def score_table(
             f"two models are called '{repeated.pop()}'", hint="rename one of the folders; columns go by name"
         )
     _check_ensemble(ensemble, len(models) + len(members))
+    for model in models:
+        require_residue_level(model, "score")
     known = [variant for variant in table.variants if variant is not None]
     others = {name: family.scores(name, known) for name in (*members, *beside)} if family else {}
     results = [

@@ -33,7 +33,25 @@ class MaskedChain:
     selected: np.ndarray
     """Whether each residue was selected, bool."""
     became: tuple[str, ...]
-    """The token that stands in each place after corruption."""
+    """The token that stands over each residue after corruption."""
+    tokens: tuple[str, ...] = ()
+    """The token over each residue before, where there are sub-words."""
+    starts: np.ndarray | None = None
+    """With them: the first residue of that token, 0-based."""
+
+    def token(self, index: int) -> str:
+        """Give the token over a residue before corruption.
+
+        Parameters
+        ----------
+        index
+            Of the residue, 0-based.
+        """
+        return self.tokens[index] if self.tokens else self.residues[index]
+
+    def joint(self, index: int) -> str:
+        """Give what stands before a residue: a point where a further sub-word begins."""
+        return "" if self.starts is None or index == 0 or self.starts[index] < index else "·"
 
 
 @dataclass(frozen=True)
@@ -81,7 +99,7 @@ def preview_parts(preview: MaskingPreview, *, width: int) -> Iterator[Renderable
     for record in preview.records:
         yield from _record_lines(record, preview.mask_token, width)
     if preview.records:
-        yield _legend()
+        yield _legend(has_subwords=_has_subwords(preview))
     if preview.schedules:
         yield _schedule_table(preview)
     yield _rates_table(preview)
@@ -97,9 +115,8 @@ def _record_lines(record: MaskedRecord, mask_token: str, width: int) -> Iterator
     yield title
     per_line = max(20, (width - _MARGIN) // 10 * 10)
     for chain in record.chains:
-        for start in range(0, len(chain.residues), per_line):
-            places = range(start, min(start + per_line, len(chain.residues)))
-            name = chain.name if start == 0 else ""
+        for places in _lines(chain, per_line):
+            name = chain.name if places.start == 0 else ""
             yield _sequence_line(chain, places, name)
             yield _marks_line(chain, places, mask_token)
             if chain.regions.any():
@@ -107,9 +124,22 @@ def _record_lines(record: MaskedRecord, mask_token: str, width: int) -> Iterator
     yield Text()
 
 
+def _lines(chain: MaskedChain, per_line: int) -> Iterator[range]:
+    """Cut a chain where a line is full; points between sub-words take room as well."""
+    start, used = 0, 0
+    for index in range(len(chain.residues)):
+        size = 1 + len(chain.joint(index))
+        if used + size > per_line:
+            yield range(start, index)
+            start, used = index, 0
+        used += size
+    yield range(start, len(chain.residues))
+
+
 def _sequence_line(chain: MaskedChain, places: range, name: str) -> Text:
     line = Text(f"{name[:8]:8}{places.start + 1:>4} ")
     for index in places:
+        line.append(chain.joint(index))
         line.append(chain.residues[index], style=_style(chain, index))
     return line
 
@@ -117,31 +147,41 @@ def _sequence_line(chain: MaskedChain, places: range, name: str) -> Text:
 def _style(chain: MaskedChain, index: int) -> str:
     if not chain.selected[index]:
         return ""
-    letter = chain.became[index]
-    if letter == chain.residues[index]:
+    token = chain.became[index]
+    if token == chain.token(index):
         return KEPT
-    return MASKED if len(letter) > 1 else REPLACED
+    return REPLACED if token.isalpha() else MASKED
 
 
 def _marks_line(chain: MaskedChain, places: range, mask_token: str) -> Text:
     """What became of each selected residue, so that no colour is needed."""
-    return Text((_INDENT + "".join(_mark(chain, index, mask_token) for index in places)).rstrip())
+    marks = (" " * len(chain.joint(index)) + _mark(chain, index, mask_token) for index in places)
+    return Text((_INDENT + "".join(marks)).rstrip())
 
 
 def _mark(chain: MaskedChain, index: int, mask_token: str) -> str:
     if not chain.selected[index]:
         return " "
-    letter = chain.became[index]
-    if letter == mask_token:
+    token = chain.became[index]
+    if token == mask_token:
         return "#"
-    if letter == chain.residues[index]:
+    if token == chain.token(index):
         return "="
-    return letter.lower() if len(letter) == 1 else "?"
+    if not token.isalpha():
+        return "?"
+    place = 0 if chain.starts is None else index - int(chain.starts[index])
+    is_cut = place == len(chain.token(index)) - 1 and len(token) > place + 1
+    return "…" if is_cut and place else token[place : place + 1].lower() or " "
+
+
+def _has_subwords(preview: MaskingPreview) -> bool:
+    return any(bool(chain.tokens) for record in preview.records for chain in record.chains)
 
 
 def _ruler_line(chain: MaskedChain, places: range) -> Text:
     line = Text(_INDENT)
-    regions = chain.regions[places.start : places.stop]
+    columns = [index for index in places for _ in range(1 + len(chain.joint(index)))]
+    regions = chain.regions[columns]
     cuts = [0, *(np.flatnonzero(np.diff(regions)) + 1).tolist(), len(regions)]
     for start, stop in pairwise(cuts):
         region, size = Region(int(regions[start])), stop - start
@@ -155,12 +195,12 @@ def _ruler_line(chain: MaskedChain, places: range) -> Text:
     return line
 
 
-def _legend() -> Text:
+def _legend(*, has_subwords: bool) -> Text:
     return Text.assemble(
         ("A", MASKED),
         " #  masked   ",
         ("A", REPLACED),
-        " k  replaced by that residue   ",
+        f" k  replaced by that {'sub-word' if has_subwords else 'residue'}   ",
         ("A", KEPT),
         " =  selected, left as it is\n",
     )
@@ -224,7 +264,8 @@ def _notes(preview: MaskingPreview) -> Iterator[Text]:
             f"by chance that is expected in about {expected:.1f}."
         )
     if preview.are_joint:
-        yield Text("Residues of a span are selected together; the intervals take a record as one draw.")
+        together = "a sub-word" if _has_subwords(preview) else "a span"
+        yield Text(f"Residues of {together} are selected together; the intervals take a record as one draw.")
     if preview.num_fell_back:
         yield Text(
             f"{preview.num_fell_back:,.1f} of {preview.num_records:,} records (mean over epochs) lack what "

@@ -12,6 +12,7 @@ from protlm.data.layout import TokenLayout
 from protlm.data.roles import with_roles
 from protlm.data.sampling import budget_batches
 from protlm.models.language_model import MaskedModel
+from protlm.models.residue_level import require_residue_level
 from protlm.scoring.contexts import MASK, ContextList, Runs
 from protlm.types.batch import NOT_A_RESIDUE, Batch
 
@@ -51,7 +52,10 @@ def run_contexts(
     ------
     DataError
         If a base record, or a piece of one, is longer than the model allows.
+    ModelError
+        If the model has sub-words.
     """
+    require_residue_level(model, "hiding and reading single residues")
     runs = contexts.runs()
     results = np.zeros((len(runs.slots), len(model.layout.tokens)), dtype=np.float32)
     if not contexts.num_reads:

@@ -12,6 +12,7 @@ from protlm.data.flat import FlatRecords
 from protlm.data.layout import TokenLayout
 from protlm.data.mixture import DrawnStep, MixtureSampler, ShareOf
 from protlm.data.sampling import StepSampler
+from protlm.data.token_counts import corpus_counts
 from protlm.errors import ConfigError
 from protlm.schedules import Schedule
 from protlm.training.loop import TrainingConfig
@@ -252,7 +253,11 @@ def token_lengths(corpus: Corpus, model_layout: TokenLayout, *, crop: int | None
     model_layout
         The model's.
     crop
-        Longer records count as having so many residues.
+        Longer records count as having so many residues; with sub-words, whose number in a window is not known
+        before it is drawn, as having so many tokens as their share of the residues.
     """
-    lengths = corpus.lengths if crop is None else np.minimum(corpus.lengths, crop)
-    return lengths + model_layout.num_specials(corpus.num_chains_per_record)
+    counts = corpus_counts(corpus, model_layout)
+    if crop is not None:
+        kept = np.minimum(corpus.lengths, crop)
+        counts = -(-counts * kept // corpus.lengths)
+    return counts + model_layout.num_specials(corpus.num_chains_per_record)
