@@ -26,6 +26,7 @@ VERBS = (
     "mask",
     "split",
     "evaluate",
+    "explain",
     "score",
     "embed",
     "report",

@@ -10,6 +10,7 @@ from protlm.report.antibodies import (
     segments_section,
     sequences_section,
 )
+from protlm.report.attention import attention_section
 from protlm.report.blocks import Block, Cards, Cell, Figure, Paragraph, Section, Table
 from protlm.report.evaluation import comparisons_section, leakage_section, regions_section
 from protlm.report.figures import masking
@@ -47,6 +48,7 @@ def sections(sources: Sources) -> list[Section]:
         *(calibration_section(source, colours) for source in sources.runs),
         *(sequences_section(source) for source in sources.runs),
         *(partner_section(source, colours) for source in sources.runs),
+        *(attention_section(source, colours) for source in sources.runs),
         *(task_section(source, colours) for source in sources.runs),
         *(leakage_section(source) for source in sources.runs),
         *(variants_section(source, colours) for source in sources.runs),
@@ -75,6 +77,7 @@ def _names(sources: Sources) -> list[str]:
             ("comparisons", "first"),
             ("comparisons", "second"),
             ("partner_gain", "model"),
+            ("attention_heads", "model"),
             ("averages", "model"),
         ):
             table = read_table(source.run, name, [column])
