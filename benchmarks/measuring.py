@@ -47,6 +47,12 @@ def ratio(seconds: dict[str, list[float]], plain: str, ours: str) -> dict[str, f
     return {"median": statistics.median(ratios), "lowest": min(ratios), "highest": max(ratios)}
 
 
+def ratio_of(ours: list[float], plain: list[float]) -> dict[str, float]:
+    """Median ratio of two rates over the rounds, and its spread."""
+    ratios = [a / b for a, b in zip(ours, plain, strict=True)]
+    return {"median": statistics.median(ratios), "lowest": min(ratios), "highest": max(ratios)}
+
+
 def matmul_ceiling(dtype: torch.dtype) -> float:
     """Best rate of a large square matrix product here, in GFLOP/s."""
     a = torch.randn(2048, 2048).to(dtype)
