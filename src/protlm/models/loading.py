@@ -19,6 +19,7 @@ from protlm.models.default import packaged_model
 from protlm.models.language_model import LanguageModel, Precision
 from protlm.models.members import expand, find_ensemble
 from protlm.models.padded import BEHIND_PADDING
+from protlm.models.tokenizers import check_same_ids, merges_of
 from protlm.runs import Run
 
 transformers_logging.disable_progress_bar()  # ours says what takes long
@@ -229,17 +230,27 @@ def _load_layout(source: str, module: Any, shown: str) -> tuple[TokenLayout, Any
     if layouts_of(tokens):
         return _published_layout(source, tokens, module, shown), None if is_esm else tokenizer
     begin = _tokens(tokenizer.cls_token, tokenizer.bos_token)
+    merges = merges_of(tokenizer)
     layout = TokenLayout(
         tokens=tokens,
         begin=begin,
         end=end,
-        separator=separator or begin * 2,
+        separator=separator * 2 if merges else separator or begin * 2,  # RoBERTa parts two texts by two
         pad=tokenizer.pad_token or "a pad token",
         mask=tokenizer.mask_token or "a mask token",
-        unknown="X" if "X" in vocabulary else tokenizer.unk_token or "X or a token for what is unknown",
+        unknown=_unknown(tokenizer, vocabulary, merges),
         max_tokens=max_tokens_of(module.config),
+        merges=merges,
     )
+    if merges:
+        check_same_ids(tokenizer, layout, shown)
     return layout, None if is_esm else tokenizer
+
+
+def _unknown(tokenizer: Any, vocabulary: dict[str, int], merges: tuple[str, ...]) -> str:
+    if "X" in vocabulary and not merges:
+        return "X"
+    return tokenizer.unk_token or "X or a token for what is unknown"
 
 
 def fill_up(layout: TokenLayout, config: Any, num_rows: int) -> TokenLayout:
