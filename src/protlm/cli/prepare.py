@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from protlm.cli import options
+from protlm.cli import options, pair_options
 from protlm.cli.options import Force
 
 if TYPE_CHECKING:
     from protlm.recipes.prepare import Prepared
     from protlm.recipes.prepare_family import PreparedFamily
+    from protlm.recipes.prepare_pairs import PreparedPairs
 
 LAYOUT_NAMES = (
     *("auto", "joined", "oas-paired", "oas", "abstar-paired", "abstar", "cov-abdab", "thera-sabdab"),
@@ -177,8 +178,23 @@ def prepare(
             rich_help_panel=_FAMILY,
         ),
     ] = 0.8,
+    sequences: pair_options.Sequences = None,
+    pairs: pair_options.Pairs = False,
+    a: pair_options.ColumnA = None,
+    b: pair_options.ColumnB = None,
+    score_column: pair_options.ScoreColumn = None,
+    min_score: pair_options.MinScore = None,
+    species: pair_options.Species = None,
+    negatives: pair_options.Negatives = None,
+    positive_fraction: pair_options.PositiveFraction = None,
+    sides: pair_options.Sides = "auto",
+    cluster_identity: pair_options.ClusterIdentity = None,
+    cluster_coverage: pair_options.ClusterCoverage = 0.8,
+    clusters: pair_options.Clusters = None,
+    one_per_cluster_pair: pair_options.OnePerClusterPair = False,
     holdout: Annotated[
-        float, typer.Option(help="share of groups for the subset OUT:holdout", rich_help_panel=_SPLIT)
+        float,
+        typer.Option(help="share of groups, of links: clusters, for OUT:holdout", rich_help_panel=_SPLIT),
     ] = 0.0,
     seed: Annotated[int, typer.Option(help="of the split", rich_help_panel=_SPLIT)] = 0,
     force: Force = False,
@@ -192,6 +208,9 @@ def prepare(
 
     With --wild-type, INPUT is an alignment (A2M, A3M, FASTA, Stockholm) of the family of that sequence: its
     rows are weighted by how many are alike, and held-out ones have none alike.
+
+    With --sequences, INPUT lists links between proteins (STRING, or a table of two ids, with or without a
+    header); with --pairs, a table of two sequences; with --negatives, it may be a corpus of pairs.
     """
     if wild_type is not None:
         _prepare_family(
@@ -211,6 +230,38 @@ def prepare(
     from protlm.data.readers import ColumnNames, InputPolicy
     from protlm.recipes.prepare import prepare as run
 
+    if pairs or any(
+        each not in (None, False)
+        for each in (
+            *(sequences, a, b, score_column, min_score, species, negatives, positive_fraction),
+            *(cluster_identity, clusters, one_per_cluster_pair),
+        )
+    ):
+        _prepare_pairs(
+            source,
+            out,
+            sequences=sequences or (),
+            columns={"a": a, "b": b, "label": _one("--label", label), "score": score_column},
+            id_column=id_column,
+            sequence_column=sequence,
+            species=tuple(species.split(",")) if species else (),
+            settings={
+                "min_score": min_score,
+                "negatives": negatives,
+                "positive_fraction": positive_fraction,
+                "sides": options.choice("--sides", sides, ("auto", "one", "two")),
+                "cluster_identity": cluster_identity,
+                "cluster_coverage": cluster_coverage,
+                "clusters": clusters,
+                "one_per_cluster_pair": one_per_cluster_pair,
+                "holdout": holdout,
+                "seed": seed,
+            },
+            invalid=options.choice("--invalid", invalid, ("error", "drop")),
+            gaps=options.choice("--gaps", gaps, ("error", "remove")),
+            force=force,
+        )
+        return
     policy = InputPolicy(
         invalid=options.choice("--invalid", invalid, ("error", "drop")),  # type: ignore[arg-type]
         gaps=options.choice("--gaps", gaps, ("error", "remove")),  # type: ignore[arg-type]
@@ -252,7 +303,48 @@ def _prepare_family(source: Path, out: Path, **settings: Any) -> None:
     _say_result(prepare_family(source, out, **settings), out)
 
 
-def _say_result(prepared: "Prepared | PreparedFamily", out: Path) -> None:
+def _prepare_pairs(
+    source: Path,
+    out: Path,
+    *,
+    columns: dict[str, str | None],
+    settings: dict[str, Any],
+    invalid: Any,
+    gaps: Any,
+    **given: Any,
+) -> None:
+    from protlm.data.corpus import names_corpus
+    from protlm.data.negatives import SAMPLERS
+    from protlm.data.readers import InputPolicy
+    from protlm.data.readers.links import LinkColumns
+    from protlm.recipes.prepare_negatives import prepare_negatives
+    from protlm.recipes.prepare_pairs import PairSettings, prepare_pairs
+
+    if settings["negatives"] is not None:
+        options.choice("--negatives", settings["negatives"], SAMPLERS)
+    settings = {name: value for name, value in settings.items() if value is not None}
+    if names_corpus(source):
+        _say_result(
+            prepare_negatives(source, out, settings=PairSettings(**settings), force=given["force"]), out
+        )
+        return
+    policy = InputPolicy(invalid=invalid, gaps=gaps)
+    prepared = prepare_pairs(
+        source, out, columns=LinkColumns(**columns), settings=PairSettings(**settings), policy=policy, **given
+    )
+    _say_result(prepared, out)
+
+
+def _one(option: str, values: list[str] | None) -> str | None:
+    """Give the only value of an option that may be repeated."""
+    from protlm.errors import ConfigError
+
+    if values and len(values) > 1:
+        raise ConfigError(f"{option} names {len(values)} columns, and links have one", hint="name one")
+    return values[0] if values else None
+
+
+def _say_result(prepared: "Prepared | PreparedFamily | PreparedPairs", out: Path) -> None:
     for line in prepared.lines():
         options.say(line)
     facts = prepared.corpus.manifest

@@ -1,5 +1,6 @@
 """Arrow files row by row: written in bounded memory, read by memory map without Python objects."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,19 @@ class TableWriter:
         if is_large or len(self._rows) >= _BATCH_ROWS:
             self._flush()
 
+    def append_batch(self, batch: pa.RecordBatch) -> None:
+        """Add many rows at once, as one batch; `Corpus.gather` is slow where batches are small.
+
+        Parameters
+        ----------
+        batch
+            Of the schema.
+        """
+        self._flush()
+        if batch.num_rows:
+            self._writer.write_batch(batch)
+            self.num_rows += batch.num_rows
+
     def close(self) -> None:
         """Write what is left and finish the file."""
         self._flush()
@@ -98,6 +112,10 @@ class MappedTable:
             The column.
         """
         return self._table.column(name)
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Stream the rows as they were written."""
+        yield from self._table.to_batches()
 
     def row(self, index: int) -> dict[str, Any]:
         """Give one row as plain values.

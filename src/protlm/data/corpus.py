@@ -9,7 +9,7 @@ Tokens are never stored.
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -30,7 +30,7 @@ FORMAT_VERSION = 3
 corpora are read without them."""
 _DIGEST_BYTES = 16
 
-_CHAIN_SCHEMA = pa.schema(
+CHAIN_SCHEMA = pa.schema(
     [
         ("hash", pa.binary(_DIGEST_BYTES)),
         ("residues", pa.large_string()),
@@ -41,7 +41,7 @@ _CHAIN_SCHEMA = pa.schema(
         *[(name, pa.large_binary()) for name in TRACK_DTYPES],
     ]
 )
-_RECORD_SCHEMA = pa.schema(
+RECORD_SCHEMA = pa.schema(
     [
         ("id", pa.large_string()),
         ("key", pa.uint64()),
@@ -85,12 +85,12 @@ class CorpusWriter:
         if self._part.exists():
             shutil.rmtree(self._part)
         self._part.mkdir(parents=True)
-        self._chains = TableWriter(self._part / "chains.arrow", _CHAIN_SCHEMA)
-        self._tables = {"": TableWriter(self._part / "records.arrow", _RECORD_SCHEMA)}
+        self._chains = TableWriter(self._part / "chains.arrow", CHAIN_SCHEMA)
+        self._tables = {"": TableWriter(self._part / "records.arrow", RECORD_SCHEMA)}
         self._written = RecentRows()
         self.num_residues = 0
 
-    def add(self, record: Record, *, subset: str = "") -> None:
+    def add(self, record: Record, *, subset: str = "", subsets: Iterable[str] | None = None) -> None:
         """Append a record to the main table, or to a subset as well.
 
         Parameters
@@ -99,6 +99,8 @@ class CorpusWriter:
             Any record.
         subset
             Name of a further table that lists this record.
+        subsets
+            In place of that, names of all the tables that do; the main table has the empty name.
         """
         row = {
             "id": record.id,
@@ -109,13 +111,41 @@ class CorpusWriter:
             "labels": json.dumps(dict(record.labels), default=str) if record.labels else "",
             "sample_weight": record.sample_weight,
         }
-        self._tables[""].append(row)
-        self.num_residues += len(record)
-        if subset:
-            if subset not in self._tables:
-                path = self._part / f"records.{subset}.arrow"
-                self._tables[subset] = TableWriter(path, _RECORD_SCHEMA)
-            self._tables[subset].append(row)
+        names = list(dict.fromkeys(["", subset] if subsets is None else subsets))
+        for name in names:
+            self._table(name).append(row)
+        self.num_residues += len(record) if "" in names else 0
+
+    def add_chains(self, batch: pa.RecordBatch) -> None:
+        """Append rows to the `chains` table, which the caller knows to be distinct, without looking at them.
+
+        Parameters
+        ----------
+        batch
+            Of `CHAIN_SCHEMA`; see `chain_batch`.
+        """
+        self._chains.append_batch(batch)
+
+    def add_records(self, batch: pa.RecordBatch, *, subsets: Iterable[str], num_residues: int = 0) -> None:
+        """Append many records at once whose chains are there, or will be.
+
+        Parameters
+        ----------
+        batch
+            Of `RECORD_SCHEMA`, with rows of the `chains` table.
+        subsets
+            Names of the tables that list these records; the main table has the empty name.
+        num_residues
+            Of these records, for the manifest, which counts those of the main table.
+        """
+        for name in subsets:
+            self._table(name).append_batch(batch)
+        self.num_residues += num_residues
+
+    def _table(self, subset: str) -> TableWriter:
+        if subset not in self._tables:
+            self._tables[subset] = TableWriter(self._part / f"records.{subset}.arrow", RECORD_SCHEMA)
+        return self._tables[subset]
 
     def close(self, manifest: Mapping[str, Any] | None = None) -> "Corpus":
         """Finish the files, write ``manifest.json``, move the folder into place and open it.
@@ -157,10 +187,7 @@ class CorpusWriter:
         for name, values in chain.tracks.items():
             tracks[name] = np.asarray(values, dtype=TRACK_DTYPES[name]).tobytes()
         texts = (chain.residues, chain.locus, chain.v_call, chain.d_call, chain.j_call)
-        parts = ["\x1f".join(texts).encode(), *tracks.values(), b""]
-        digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
-        digest.update(b"\x1f".join(parts))
-        content = digest.digest()
+        content = _content_hash(["\x1f".join(texts).encode(), *tracks.values(), b""])
         row = self._written.find(content)
         if row is None:
             row = self._chains.num_rows
@@ -286,6 +313,17 @@ class Corpus:
             roles=self._roles(rows, counts),
         )
 
+    def chain_roles(self, rows: np.ndarray) -> np.ndarray:
+        """Give the `Role` of each chain of the named records, record by record; int8.
+
+        Parameters
+        ----------
+        rows
+            Row numbers of records.
+        """
+        rows = np.asarray(rows, dtype=np.int64)
+        return self._roles(rows, self.num_chains_per_record[rows])
+
     def _roles(self, rows: np.ndarray, counts: np.ndarray) -> np.ndarray:
         roles = self._records.lists("roles")[0]
         return roles[expand_slices(self._list_starts[rows], counts)].astype(np.int8)
@@ -368,6 +406,45 @@ class Corpus:
             j_call=values["j_call"],
             tracks=tracks,
         )
+
+
+_NO_TRACKS = b"\x1f" * (len(TRACK_DTYPES) + 5)
+
+
+def plain_chain_hash(residues: str) -> bytes:
+    """Give the content hash of a chain that has neither calls nor tracks.
+
+    Parameters
+    ----------
+    residues
+        Its letters.
+    """
+    return hashlib.blake2b(residues.encode() + _NO_TRACKS, digest_size=_DIGEST_BYTES).digest()
+
+
+def plain_chains(hashes: Sequence[bytes], residues: Sequence[str]) -> pa.RecordBatch:
+    """Make rows of the `chains` table for chains that have neither calls nor tracks.
+
+    Parameters
+    ----------
+    hashes
+        Of `plain_chain_hash`.
+    residues
+        Letters of each.
+    """
+    count = len(residues)
+    filled = {"hash": hashes, "residues": residues}
+    columns = [
+        pa.array(filled[each.name], type=each.type)
+        if each.name in filled
+        else pa.repeat(pa.scalar("" if pa.types.is_string(each.type) else b"", type=each.type), count)
+        for each in CHAIN_SCHEMA
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=CHAIN_SCHEMA)
+
+
+def _content_hash(parts: Sequence[bytes]) -> bytes:
+    return hashlib.blake2b(b"\x1f".join(parts), digest_size=_DIGEST_BYTES).digest()
 
 
 def is_corpus(path: Path | str) -> bool:

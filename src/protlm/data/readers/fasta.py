@@ -46,13 +46,13 @@ def read_fasta(path: Path, columns: ColumnNames, policy: InputPolicy, report: Re
             hint="pass --regions auto, which numbers the chains",
         )
     if policy.paired_ids:
-        return guarded(join_pairs(_entries(path), path, policy, report), policy, report)
+        return guarded(join_pairs(fasta_entries(path), path, policy, report), policy, report)
     return guarded(_parse(path, policy, report), policy, report)
 
 
 def _parse(path: Path, policy: InputPolicy, report: ReadReport) -> Iterator[tuple[str, Record | DataError]]:
     ids = UniqueIds(policy, report, remedy=f"; where heavy and light records share a name, {_REMEDY}")
-    entries = _entries(path)
+    entries = fasta_entries(path)
     head = list(islice(entries, _NUM_PROBED))
     if look_paired(header for _, header, _ in head):
         report.notes.append(f"names look like those of pairs ('{first_word(head[0][1])}' …): {_REMEDY}")
@@ -69,8 +69,19 @@ def _parse(path: Path, policy: InputPolicy, report: ReadReport) -> Iterator[tupl
         yield where, Record(ids.claim(name, where), (Chain(residues),))
 
 
-def _entries(path: Path) -> Iterator[tuple[int, str, str]]:
-    """Give the line of each header, the header, and the joined sequence lines."""
+def fasta_entries(path: Path) -> Iterator[tuple[int, str, str]]:
+    """Stream the line of each header, the header, and the joined sequence lines, as they are.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Raises
+    ------
+    DataError
+        If it is not FASTA, or holds no record.
+    """
     start, header, parts = 0, None, []
     for number, line in enumerate(read_lines(path), start=1):
         if line.startswith(">"):
