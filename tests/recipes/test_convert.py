@@ -51,7 +51,7 @@ def lab_model(name):
 
         module = RobertaForMaskedLM(
             RobertaConfig(
-                vocab_size=25, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+                vocab_size=len(layout.tokens), hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
                 intermediate_size=32, max_position_embeddings=66,
                 pad_token_id=1, bos_token_id=0, eos_token_id=2,
             )

@@ -83,6 +83,7 @@ LAYOUTS: Mapping[str, PublishedLayout] = MappingProxyType(
             "esm-sep", "cls", single_chain="keep-separator", used_by="CurrAb; chains alone keep <cls>"
         ),
         "esm-pipe": PublishedLayout("esm-pipe", "pipe", used_by="models of your own; ids of ESM-3 and ESM-C"),
+        "roberta": PublishedLayout("roberta", "eos-eos", used_by="RoBERTas and Longformers of your own"),
         "balm-package": PublishedLayout(
             "balm-package", "cls", used_by="BALM package (its MoE is not converted)"
         ),
@@ -95,6 +96,7 @@ _DEFAULTS = {
     "preferential-masking": "preferential-masking",
     "balm": "balm",
     "esm-pipe": "esm-pipe",
+    "roberta": "roberta",
     "balm-package": "balm-package",
 }
 """The layout of a vocabulary whose published weights agree on one; `esm-sep` has two that do not."""

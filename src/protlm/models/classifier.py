@@ -15,7 +15,7 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
-from protlm.data.layout import TokenLayout
+from protlm.data.layout import FILE_NAME, TokenLayout
 from protlm.errors import ModelError
 from protlm.models.attention import attention_for
 from protlm.models.forward import encode
@@ -186,6 +186,11 @@ def load_classifier(folder: Path | str) -> SequenceClassifier:
         If it cannot be read, is no classifier, or is of an architecture without a classification path.
     """
     folder = Path(folder)
+    if not (folder / FILE_NAME).is_file():
+        raise ModelError(
+            f"{folder} is no classifier of ours: it has no {FILE_NAME}",
+            hint="expected a folder that SequenceClassifier.save wrote",
+        )
     layout = TokenLayout.load(folder)
     try:
         module, report = AutoModelForSequenceClassification.from_pretrained(
@@ -194,13 +199,13 @@ def load_classifier(folder: Path | str) -> SequenceClassifier:
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(
             f"cannot load a classifier from {folder}: {str(error).strip().splitlines()[0]}",
-            hint="expected a folder that finetune or SequenceClassifier.save wrote",
+            hint="expected a folder that SequenceClassifier.save wrote",
         ) from error
     missing = sorted(name for name in report["missing_keys"] if "contact_head." not in name)
     if missing or type(module) not in CLASSES.values():
         lacks = f"lacks {len(missing)} weights, such as {missing[0]}" if missing else "has no path here"
         raise ModelError(
             f"{folder} is no classifier: it is of type '{module.config.model_type}' and {lacks}",
-            hint="a language model becomes one by finetune",
+            hint="a language model becomes one by sequence_classifier",
         )
     return SequenceClassifier(module, layout, name=folder.resolve().name).eval()

@@ -62,10 +62,11 @@ IDS = {
         "<eos>": 25,
     },
     "balm": {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "<mask>": 4, "A": 5, "C": 6, "Y": 24},
+    "roberta": {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "<mask>": 4, "A": 5, "Y": 24, "X": 25, "Z": 30},
     "balm-package": {"<cls>": 0, "L": 4, "-": 30, "<mask>": 31},
 }
 NUM_TOKENS = {"esm": 33, "esm-sep": 33, "esm-pipe": 33, "preferential-masking": 26, "balm": 25}
-NUM_TOKENS["balm-package"] = 32
+NUM_TOKENS |= {"balm-package": 32, "roberta": 31}
 TEXTS = {
     "esm": "<cls>QVQ<cls><cls>DIQ<eos>",
     "preferential-masking": "<cls>QVQ<cls><cls>DIQ<eos>",
@@ -74,6 +75,7 @@ TEXTS = {
     "curriculum": "<cls>QVQ<sep>DIQ<eos>",
     "currab": "<cls>QVQ<cls>DIQ<eos>",
     "esm-pipe": "<cls>QVQ|DIQ<eos>",
+    "roberta": "<s>QVQ</s></s>DIQ</s>",
     "balm-package": "<cls>QVQ<cls>DIQ<eos>",
 }
 
@@ -272,7 +274,7 @@ class TestFoldersOfLabs:
         assert "flat tokens" in model.path
         expected = published_layout(name)
         assert replace(model.layout, max_tokens=None) == expected
-        assert model.layout.max_tokens == (64 if name == "balm" else None)
+        assert model.layout.max_tokens == (64 if name in ("balm", "roberta") else None)
 
     def test_logits_and_states_are_those_of_the_hugging_face_call_with_padding(self, lab):
         _, module, folder = lab
