@@ -8,7 +8,7 @@ import torch
 
 from fixtures.builders import random_records
 from protlm.data.corpus import write_corpus
-from protlm.errors import ConfigError, DataError
+from protlm.errors import ConfigError
 from protlm.recipes.pretrain import PretrainConfig, assemble, pretrain
 from protlm.runs import Run
 from protlm.training.processes import Processes
@@ -104,22 +104,40 @@ def test_evaluation_sees_the_same_windows_always(corpora, tmp_path):
 
 def test_the_limit_of_the_model_is_a_window_too(corpora, tmp_path):
     job, _ = job_of(corpora, tmp_path / "run", model={"max_tokens": 17}, long_records="crop")
-    assert job.crop == 15
+    assert job.crop.limits(np.array([1])).tolist() == [15]
     assert job.sources.lengths[0].max() == 17
     next(job.steps(0))  # which collates, and would refuse a longer one
     smaller, _ = job_of(
         corpora, tmp_path / "run", model={"max_tokens": 17}, long_records="crop", crop_residues=9
     )
-    assert smaller.crop == 9
+    assert smaller.crop.limits(np.array([1])).tolist() == [9]
 
 
-def test_pairs_over_the_window_are_refused_and_others_are_not(corpora, tmp_path):
-    with pytest.raises(
-        DataError, match=r"records of pairs have several chains and over 30 residues.*the first is 'r"
-    ):
-        job_of(corpora, tmp_path / "run", train="pairs", long_records="crop", crop_residues=30)
-    job, _ = job_of(corpora, tmp_path / "run", train="pairs", long_records="crop", crop_residues=60)
-    next(job.steps(0))
+@pytest.mark.parametrize("kind", ["crop", "window"])
+def test_pairs_are_cut_to_what_the_model_takes(corpora, tmp_path, kind):
+    job, said = job_of(corpora, tmp_path / "run", train="pairs", model={"max_tokens": 33}, long_records=kind)
+    layout, corpus = job.layout, job.sources.sources[0].corpus
+    records, _ = job.sources.gather(next(job.sources.steps(0)), np.arange(4))
+    assert records.record_lengths.max() <= 31
+    for _, micro_batches in islice(job.steps(0), 6):  # which collates, and would refuse a longer one
+        for each in micro_batches:
+            assert each.batch.lengths.max() <= 33
+    pairs = corpus.num_chains_per_record == 2
+    limits = 33 - layout.num_positions(0, corpus.num_chains_per_record)
+    cut = (corpus.lengths > limits) & pairs
+    assert cut.any()
+    assert any(f"({cut.sum()} of several chains, cut " in line for line in said)
+
+
+def test_pairs_that_are_too_long_are_dropped_where_asked(corpora, tmp_path):
+    job, said = job_of(
+        corpora, tmp_path / "run", train="pairs", model={"max_tokens": 33}, long_records="drop"
+    )
+    kept = job.sources.sources[0].rows
+    assert 0 < len(kept) < 20
+    assert any(
+        f"{20 - len(kept)} records of pairs left out: over the limit of 33 tokens" in line for line in said
+    )
 
 
 def test_without_a_length_no_record_is_cut_and_that_is_said(corpora, tmp_path):

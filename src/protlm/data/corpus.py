@@ -419,7 +419,7 @@ def plain_chain_hash(residues: str) -> bytes:
     residues
         Its letters.
     """
-    return hashlib.blake2b(residues.encode() + _NO_TRACKS, digest_size=_DIGEST_BYTES).digest()
+    return _content_hash([residues.encode() + _NO_TRACKS])
 
 
 def plain_chains(hashes: Sequence[bytes], residues: Sequence[str]) -> pa.RecordBatch:
@@ -444,7 +444,9 @@ def plain_chains(hashes: Sequence[bytes], residues: Sequence[str]) -> pa.RecordB
 
 
 def _content_hash(parts: Sequence[bytes]) -> bytes:
-    return hashlib.blake2b(b"\x1f".join(parts), digest_size=_DIGEST_BYTES).digest()
+    digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+    digest.update(b"\x1f".join(parts))
+    return digest.digest()
 
 
 def is_corpus(path: Path | str) -> bool:

@@ -193,7 +193,7 @@ def assemble(
         for corpus in corpora if held_out is None else [*corpora, held_out]:
             count_subwords(corpus, model.layout, is_shown=processes.is_main)
     crop = crop_of(config.data, model.layout)
-    if crop is None and config.data.long_records == "crop":
+    if crop is None and config.data.long_records in ("crop", "window"):
         say("no record is cut: the model has no limit; data.crop_residues sets the length of windows")
     sources = [
         Source(name, corpus, fitting_rows(corpus, model, config.data, say), each.share)

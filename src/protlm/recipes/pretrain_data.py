@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from protlm.config import BaseConfig
 from protlm.data.corpus import Corpus
+from protlm.data.crops import Crop
 from protlm.data.family import Family
 from protlm.data.layout import TokenLayout
 from protlm.data.mixture import ShareOf, shares_at
@@ -44,10 +45,11 @@ class DataConfig(BaseConfig):
     """The same, for evaluation during training."""
     eval_records: int = Field(default=2000, ge=1)
     """Evaluate on at most this many records, chosen by their content keys."""
-    long_records: Literal["error", "drop", "crop"] = "error"
-    """Records over the model's limit: stop, leave out and count, or cut to a random window in each epoch."""
+    long_records: Literal["error", "drop", "crop", "window"] = "error"
+    """Records over the model's limit: stop, leave out and count, or cut to a random window in each epoch;
+    of several chains, ``crop`` cuts each that is long, and ``window`` takes one window of them end to end."""
     crop_residues: int | None = Field(default=None, ge=1)
-    """Residues of such a window, where they should be fewer than the model takes, or it has no limit."""
+    """Residues of a cut record, where they should be fewer than the model takes, or it has no limit."""
 
     @field_validator("train", mode="before")
     @classmethod
@@ -83,7 +85,7 @@ class DataConfig(BaseConfig):
 
     @model_validator(mode="after")
     def _crop_is_asked_for(self) -> "DataConfig":
-        if self.crop_residues is not None and self.long_records != "crop":
+        if self.crop_residues is not None and self.long_records not in ("crop", "window"):
             raise ValueError(
                 f"crop_residues {self.crop_residues} does nothing while long_records is "
                 f"'{self.long_records}'; set long_records: crop"
@@ -150,8 +152,8 @@ def source_folders(data: DataConfig) -> list[str]:
     return ["train"] if count == 1 else [f"train-{number}" for number in range(1, count + 1)]
 
 
-def crop_of(data: DataConfig, layout: TokenLayout) -> int | None:
-    """Give the most residues of a window of a long record; `None` where none is cut.
+def crop_of(data: DataConfig, layout: TokenLayout) -> Crop | None:
+    """Say how long records are cut; `None` where none is.
 
     Parameters
     ----------
@@ -160,12 +162,11 @@ def crop_of(data: DataConfig, layout: TokenLayout) -> int | None:
     layout
         The model's.
     """
-    if data.long_records != "crop":
+    if data.long_records not in ("crop", "window"):
         return None
-    limits = [] if data.crop_residues is None else [data.crop_residues]
-    if layout.max_tokens is not None:
-        limits.append(layout.max_tokens - layout.num_positions(0, 1))
-    return min(limits, default=None)
+    if data.crop_residues is None and layout.max_tokens is None:
+        return None
+    return Crop(data.crop_residues, layout, data.long_records)
 
 
 def fitting_rows(corpus: Corpus, model: LanguageModel, data: DataConfig, say: Say) -> np.ndarray:
@@ -205,29 +206,25 @@ def fitting_rows(corpus: Corpus, model: LanguageModel, data: DataConfig, say: Sa
         raise DataError(
             f"{len(too_long):,} records of {corpus.name} are over the model's limit of {limit} tokens; "
             f"the first is '{corpus.record(row).id}' with {lengths[row]:,}",
-            hint="raise model.max_tokens, or pass --set data.long_records=drop, or =crop for random windows",
+            hint="raise model.max_tokens, or pass --set data.long_records=drop, or =crop, or =window",
         )
     say(f"{len(too_long):,} records of {corpus.name} left out: over the limit of {limit} tokens")
     return rows[lengths <= limit]
 
 
-def _cut_rows(corpus: Corpus, crop: int, say: Say) -> np.ndarray:
-    """Give all rows and say how many are cut; records of several chains cannot be."""
-    is_long = corpus.lengths > crop
-    several = np.flatnonzero(is_long & (corpus.num_chains_per_record > 1))
-    if len(several):
-        row = int(several[0])
-        raise DataError(
-            f"{len(several):,} records of {corpus.name} have several chains and over {crop:,} residues, and "
-            f"only single chains are cut to windows; the first is '{corpus.record(row).id}' with "
-            f"{corpus.lengths[row]:,}",
-            hint="raise data.crop_residues or model.max_tokens, or pass --set data.long_records=drop",
-        )
+def _cut_rows(corpus: Corpus, crop: Crop, say: Say) -> np.ndarray:
+    """Give all rows and say how many are cut."""
+    limits = crop.limits(corpus.num_chains_per_record)
+    is_long = corpus.lengths > limits
     if is_long.any():
-        seen = np.minimum(corpus.lengths, crop).sum() / corpus.lengths.sum()
+        seen = np.minimum(corpus.lengths, limits).sum() / corpus.lengths.sum()
+        most = limits[is_long].max()
+        several = int((is_long & (corpus.num_chains_per_record > 1)).sum())
+        how = "cut chain by chain" if crop.kind == "crop" else "cut to one window of the chains end to end"
+        of_several = f" ({several:,} of several chains, {how})" if several else ""
         say(
-            f"{is_long.sum():,} records of {corpus.name} cut to random windows of {crop:,} residues, which "
-            f"leaves {seen:.0%} of all residues in an epoch"
+            f"{is_long.sum():,} records of {corpus.name} cut to random windows of {most:,} residues"
+            f"{of_several}, which leaves {seen:.0%} of all residues in an epoch"
         )
     return np.arange(len(corpus))
 

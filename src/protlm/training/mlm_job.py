@@ -11,7 +11,7 @@ from torch import nn
 
 from protlm.data.collate import collate
 from protlm.data.corpus import Corpus
-from protlm.data.crops import crop_records
+from protlm.data.crops import Crop
 from protlm.data.mixture import DrawnStep, ShareOf, progress_at
 from protlm.data.sampling import even_parts, process_share
 from protlm.masking.corrupt import CorruptionConfig, corrupt
@@ -103,8 +103,7 @@ class MlmJob:
     eval_rows
         Records of `evaluation` to use; all by default.
     crop
-        Records with more residues are cut to a random window of so many: in training another one in each
-        epoch, in evaluation always the same.
+        Cuts records that are too long: in training otherwise in each epoch, in evaluation always the same.
     process, num_processes
         Number of this process, 0-based, and of all; each makes and computes its share of every step.
     """
@@ -123,7 +122,7 @@ class MlmJob:
         share_of: ShareOf = "records",
         schedules: Mapping[str, Schedule] | None = None,
         eval_rows: np.ndarray | None = None,
-        crop: int | None = None,
+        crop: Crop | None = None,
         process: int = 0,
         num_processes: int = 1,
     ) -> None:
@@ -257,7 +256,7 @@ class MlmJob:
         for part, counts in self._share(lengths, budget):
             records = self.evaluation.gather(rows[part])
             if self.crop is not None:
-                records = crop_records(records, self.crop, seed=EVAL_SEED, epoch=0)
+                records = self.crop.cut(records, seed=EVAL_SEED, epoch=0)
             batch = collate(records, self.layout)
             corrupted = corrupt(batch, select(masking, batch, draw), self.layout, draw=draw)
             batches.append(corrupted if counts else _without_rows(corrupted))

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from protlm.data.corpus import Corpus
-from protlm.data.crops import crop_records
+from protlm.data.crops import Crop
 from protlm.data.flat import FlatRecords
 from protlm.data.layout import TokenLayout
 from protlm.data.mixture import DrawnStep, MixtureSampler, ShareOf
@@ -47,7 +47,7 @@ class Sources:
     share_of
         Whether shares count records or tokens.
     crop
-        Records with more residues are cut to a random window of so many, another one in each epoch.
+        Cuts records that are too long, otherwise in each epoch.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Sources:
         settings: TrainingConfig,
         seed: int,
         share_of: ShareOf = "records",
-        crop: int | None = None,
+        crop: Crop | None = None,
     ) -> None:
         self.sources, self.seed, self.crop = list(sources), seed, crop
         if settings.step_records is not None and len(sources) > 1:
@@ -211,7 +211,7 @@ class Sources:
     def _cropped(self, records: FlatRecords, epoch: int | np.ndarray) -> FlatRecords:
         if self.crop is None:
             return records
-        return crop_records(records, self.crop, seed=self.seed, epoch=epoch)
+        return self.crop.cut(records, seed=self.seed, epoch=epoch)
 
     def _with_all_tracks(self, records: FlatRecords) -> FlatRecords:
         """Give zeros for the tracks that only other corpora have."""
@@ -243,7 +243,7 @@ def join_flat(pieces: Sequence[FlatRecords]) -> FlatRecords:
     return FlatRecords(**joined, tracks=tracks)
 
 
-def token_lengths(corpus: Corpus, model_layout: TokenLayout, *, crop: int | None = None) -> np.ndarray:
+def token_lengths(corpus: Corpus, model_layout: TokenLayout, *, crop: Crop | None = None) -> np.ndarray:
     """Give the tokens of each record of a corpus, special tokens included.
 
     Parameters
@@ -253,11 +253,11 @@ def token_lengths(corpus: Corpus, model_layout: TokenLayout, *, crop: int | None
     model_layout
         The model's.
     crop
-        Longer records count as having so many residues; with sub-words, whose number in a window is not known
-        before it is drawn, as having so many tokens as their share of the residues.
+        Longer records count as cut, and as having all of their chains; with sub-words, whose number in a
+        window is not known before it is drawn, as having so many tokens as their share of the residues.
     """
     counts = corpus_counts(corpus, model_layout)
     if crop is not None:
-        kept = np.minimum(corpus.lengths, crop)
+        kept = np.minimum(corpus.lengths, crop.limits(corpus.num_chains_per_record))
         counts = -(-counts * kept // corpus.lengths)
     return counts + model_layout.num_specials(corpus.num_chains_per_record)
