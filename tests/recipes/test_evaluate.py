@@ -345,7 +345,7 @@ def test_a_model_blind_to_the_partner_gains_nothing(models, corpus, tmp_path, mo
 def test_single_chains_have_no_partner_and_are_told_so(models, corpus, tmp_path):
     records = [corpus.record(row) for row in range(4)]
     single = write_corpus(tmp_path / "c", [Record(each.id, each.chains[:1]) for each in records])
-    with pytest.raises(DataError, match="no pair of chains with two different roles"):
+    with pytest.raises(DataError, match="no record of two chains that have different roles"):
         evaluate_partner(models[:1], single.path, tmp_path / "run", device="cpu", say=lambda _: None)
 
 

@@ -87,10 +87,12 @@ def arm_gains(
     if tested.is_empty():
         return tested
     lines = correct(tested, ["metric"])
-    more = compare_slices(cells, together, pairs, metrics, by="arm").with_columns(
-        n_tests=pl.lit(None, dtype=pl.Int64), p_adjusted=pl.lit(None, dtype=pl.Float64), stars=pl.lit("")
-    )
-    lines = _apart(pl.concat([lines, more]), "second", ("model", "against"))
+    if together:
+        more = compare_slices(cells, together, pairs, metrics, by="arm").with_columns(
+            n_tests=pl.lit(None, dtype=pl.Int64), p_adjusted=pl.lit(None, dtype=pl.Float64), stars=pl.lit("")
+        )
+        lines = pl.concat([lines, more])
+    lines = _apart(lines, "second", ("model", "against"))
     sign = pl.when(pl.col("metric").is_in(list(lower_is_better))).then(-1.0).otherwise(1.0)
     low, high = (sign * pl.col(f"difference_{end}") for end in ("low", "high"))
     facts = list(slices[0][0])

@@ -11,7 +11,7 @@ from protlm.data.hashing import combine, uniform
 from protlm.evaluation.arms import arm_gains, arm_summary, with_arms
 from protlm.evaluation.regions import METRICS
 from protlm.evaluation.residues import over_twenty, residue_facts, residue_table
-from protlm.evaluation.slices import REGION_NAMES, Slices, in_region
+from protlm.evaluation.slices import ALL, REGION_NAMES, Slices, in_region
 from protlm.models.language_model import MaskedModel
 from protlm.scoring.engine import DEFAULT_TOKEN_BUDGET, MASK, ContextList, run_contexts
 from protlm.types.record import Record, Role
@@ -21,13 +21,16 @@ CONDITIONS = (TRUE, RANDOM, SAME_LOCUS, NONE)
 """Which partner a chain is shown with. `SAME_LOCUS` is random among pairs of the same loci, so that what
 it lacks is more than whether the light chain is kappa or lambda."""
 
+BOTH = "both"
+"""Name of the line over both chains of pairs whose chains have no regions."""
+
 _STREAM, _ATTEMPTS = 301, 64
 _CHUNK = 1 << 14
 
 
 @dataclass(frozen=True)
 class PairIndex:
-    """The pairs of a corpus, as arrays over its rows of two chains with different roles."""
+    """The pairs of a corpus, as arrays over its rows of two chains: of different roles, or both of none."""
 
     rows: np.ndarray
     """Row of each pair in the corpus, by ascending content key, int64 ``[n]``."""
@@ -35,11 +38,11 @@ class PairIndex:
     group: np.ndarray
     """Number of the group; a record without one is its own."""
     kind: np.ndarray
-    """Number of the set of roles: heavy and light, alpha and beta."""
+    """Number of the set of roles: heavy and light, alpha and beta, or neither chain with one."""
     loci: np.ndarray
     """Number of the set of loci: H and K, H and L."""
     residues: np.ndarray
-    """Number of the sequence of both chains, by ascending role, ``[n, 2]``."""
+    """Number of the sequence of both chains, by ascending role or in the record's order, ``[n, 2]``."""
 
     @classmethod
     def build(cls, corpus: Corpus) -> "PairIndex":
@@ -54,9 +57,11 @@ class PairIndex:
         two = two[np.argsort(corpus.keys[two], kind="stable")]
         parts = [corpus.gather(two[start : start + _CHUNK]).roles for start in range(0, len(two), _CHUNK)]
         roles = np.concatenate(parts).reshape(-1, 2) if parts else np.zeros((0, 2), dtype=np.int8)
-        is_pair = (roles != Role.OTHER).all(axis=1) & (roles[:, 0] != roles[:, 1])
+        # two proteins without roles are the first and the second as their record has them
+        is_pair = (roles[:, 0] != roles[:, 1]) == (roles != Role.OTHER).any(axis=1)
+        is_pair &= (roles != Role.OTHER).all(axis=1) | (roles == Role.OTHER).all(axis=1)
         rows, roles = two[is_pair], roles[is_pair]
-        order = np.argsort(roles, axis=1)
+        order = np.argsort(roles, axis=1, kind="stable")
         chain_rows = np.take_along_axis(corpus.chain_rows(rows).reshape(-1, 2), order, axis=1)
         text = {
             name: pl.Series(values=pl.from_arrow(corpus.chain_column(name).take(chain_rows.ravel())))
@@ -181,7 +186,8 @@ def _bases(record: Record, chain: int, donors: Mapping[str, Record]) -> list[tup
     bases = [(TRUE, record.id, record, chain)]
     role = record.chains[1 - chain].role
     for condition, donor in donors.items():
-        partner = next(each for each in donor.chains if each.role is role)
+        of_role = [each for each in donor.chains if each.role is role]
+        partner = of_role[0] if len(of_role) == 1 else donor.chains[1 - chain]
         chains = (record.chains[0], partner) if chain == 0 else (partner, record.chains[1])
         bases.append((condition, donor.id, replace(record, chains=chains), chain))
     alone = replace(record, chains=(record.chains[chain],))
@@ -261,6 +267,14 @@ def arm_tables(
     )
     rows = cells.collect(engine="streaming").sort("arm", "chain", "region", "id")
     chains = sorted(rows["chain"].unique(), key=lambda name: (name != "heavy", name))
-    regions, together = (partner_slices(chains, together=each) for each in (False, True))
+    if (rows["region"] == "").all():  # proteins without regions: one line for each chain, one for both
+        regions, together = _whole_chains(chains), []
+    else:
+        regions, together = (partner_slices(chains, together=each) for each in (False, True))
     gains = arm_gains(rows, regions, together, metrics, first=first, lower_is_better=("cross_entropy",))
     return arm_summary(rows, [*regions, *together], metrics), gains
+
+
+def _whole_chains(chains: Sequence[str]) -> Slices:
+    single: Slices = [({"chain": chain, "region": ALL}, pl.col("chain") == chain) for chain in chains]
+    return [*single, ({"chain": BOTH, "region": ALL}, pl.lit(True))] if len(chains) > 1 else single

@@ -24,6 +24,7 @@ from protlm.evaluation.partner import (
     predict_with_partners,
 )
 from protlm.models.language_model import LanguageModel, Precision
+from protlm.models.residue_level import require_residue_level
 from protlm.recipes.evaluated import (
     ChosenRecords,
     Say,
@@ -90,6 +91,8 @@ def evaluate_partner(
         If the input has no pairs, or none with a partner of another group.
     """
     loaded = load_models(models, device, precision)
+    for model in loaded:
+        require_residue_level(model, "evaluate partner")
     settings = {
         "kind": "partner",
         "models": list(map(str, models)),
@@ -131,11 +134,14 @@ def _choose(
     """Choose pairs that have every kind of random partner, and the partners; count the others."""
     if not len(index.rows):
         raise DataError(
-            f"{corpus.name} has no pair of chains with two different roles",
-            hint="this evaluation needs paired chains; protlm prepare --heavy COL --light COL reads them",
+            f"{corpus.name} has no record of two chains that have different roles, or none",
+            hint="this evaluation needs pairs; protlm prepare --heavy COL --light COL reads those of antibodies, "
+            "--sequences those of other proteins",
         )
     if others := len(corpus) - len(index.rows):
-        say(f"{others:,} of {len(corpus):,} records are no pair of two different chains and are left out")
+        say(
+            f"{others:,} of {len(corpus):,} records are no pair of two chains with different roles, or none, and are left out"
+        )
     drawn = {RANDOM: index.draw(seed=seed, same_locus=False)}
     if len(np.unique(index.loci)) > 1:
         drawn[SAME_LOCUS] = index.draw(seed=seed, same_locus=True)

@@ -221,7 +221,8 @@ def _gain_lines(gains: pl.DataFrame, title: str) -> list[str]:
                 for region in regions
             ]
         sizes = part.group_by("region", maintain_order=True).first()
-        lines += [f"{title}, {chain} chain; {part['n_groups'].max():,} groups"]
+        which = "both chains" if chain == "both" else f"{chain} chain"
+        lines += [f"{title}, {which}; {part['n_groups'].max():,} groups"]
         counts = [f"{n:,}" for n in sizes["n_residues"]]
         lines += [*wide_table({"region": regions, "n": counts}, columns), ""]
     return lines

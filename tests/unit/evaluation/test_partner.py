@@ -73,9 +73,39 @@ def test_partners_do_not_depend_on_the_order_of_the_corpus(tmp_path):
 def test_records_that_are_no_pair_are_not_in_the_index(tmp_path):
     alone = Record("alone", (Chain("ACD", role=Role.HEAVY, locus="H"),))
     twins = Record("twins", (Chain("ACD", role=Role.HEAVY), Chain("ACE", role=Role.HEAVY)))
-    unknown = Record("unknown", (Chain("ACD"), Chain("ACE")))
-    corpus = write_corpus(tmp_path / "c", [alone, *some_pairs(3), twins, unknown])
+    half = Record("half", (Chain("ACD"), Chain("ACE", role=Role.LIGHT)))
+    corpus = write_corpus(tmp_path / "c", [alone, *some_pairs(3), twins, half])
     assert len(PairIndex.build(corpus).rows) == 3
+
+
+def proteins(number: int) -> Record:
+    return Record(f"r{number}", (Chain("ACDEFGH"), Chain("KLMNPQR"[number:] + "K")), group=f"g{number}")
+
+
+def test_pairs_of_proteins_without_roles_keep_the_order_of_their_record(tmp_path):
+    corpus = write_corpus(tmp_path / "c", [proteins(0), proteins(1), *some_pairs(3)])
+    index = PairIndex.build(corpus)
+    assert len(index.rows) == 5
+    of_proteins = index.kind == 0
+    assert of_proteins.sum() == 2
+    # both share their first chain, and partners need two other chains
+    assert (index.draw(seed=0, same_locus=False)[of_proteins] == -1).all()
+
+
+def test_a_partner_without_a_role_is_shown_in_its_place(coupled):
+    """Only the first residue of the first chain depends on the partner; lines are of whole chains."""
+    donor = Record("p", (Chain("WWWWWWW"), Chain("VVVVVVV")))
+    table = predict_with_partners(coupled, [proteins(0)], {RANDOM: [donor]})
+    shown = [text for text in coupled.contexts if "VVVVVVV" in text]
+    assert shown
+    assert all(text.endswith("VVVVVVV<eos>") for text in shown)
+    summary, gains = partner_tables(table)
+    assert set(summary["region"]) == {"all"}
+    gain = math.log(20) - math.log1p(19 * math.exp(-4))
+    own = gains.filter((pl.col("metric") == "cross_entropy") & (pl.col("against") == RANDOM))
+    assert dict(zip(own["chain"], own["gain"], strict=True)) == pytest.approx(
+        {"chain1": gain / 7, "chain2": 0, "both": gain / 15}, abs=1e-5
+    )
 
 
 def test_a_lone_group_has_no_partner_and_a_rare_one_is_found(tmp_path):
