@@ -48,7 +48,7 @@ def sample_chains(
     bound: int | None = None
     for chain in chains:
         num_seen += 1
-        code = _hash(chain)
+        code = chain_hash(chain)
         if code in kept or (bound is not None and code >= bound):
             continue
         heapq.heappush(heap, (-code, chain))
@@ -64,5 +64,12 @@ def sample_chains(
     return ChainSample(tuple(chain for _, chain in sorted(heap, reverse=True)), num_seen, bound is None)
 
 
-def _hash(chain: str) -> int:
+def chain_hash(chain: str) -> int:
+    """Give the 64-bit hash of a chain that depends on its residues alone.
+
+    Parameters
+    ----------
+    chain
+        Residues.
+    """
     return int.from_bytes(hashlib.blake2b(chain.encode(), digest_size=8).digest(), "little")

@@ -3,7 +3,7 @@
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from transformers import (
     EsmForMaskedLM,
@@ -54,7 +54,7 @@ def roberta_tokenizer(layout: TokenLayout) -> Any:
         With RoBERTa's special tokens.
     """
     merges = [tuple(merge.split(" ")) for merge in layout.merges]
-    return RobertaTokenizer(vocab=dict(layout.ids), merges=merges)
+    return RobertaTokenizer(vocab=dict(layout.ids), merges=cast("Any", merges))
 
 
 def merges_of(tokenizer: Any) -> tuple[str, ...]:
