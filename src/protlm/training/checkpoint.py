@@ -93,7 +93,7 @@ def load_checkpoint(
             f"the checkpoint {newest} does not fit the model: {str(error).splitlines()[0]}",
             hint="was the config changed? pass --force to start over",
         ) from error
-    tied = {name for name in missing if name.endswith("decoder.weight")}
+    tied = {name for name in missing if name.endswith(("decoder.weight", "decoder.bias"))}
     if set(missing) - tied or unexpected:
         raise RunError(
             f"the checkpoint {newest} does not fit the model", hint="was the config changed? pass --force"
