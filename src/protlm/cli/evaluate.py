@@ -103,6 +103,10 @@ def partner(
     min_mutations: Annotated[
         int, typer.Option(help="mutated residues that each chain needs for mutation masking", min=1)
     ] = 2,
+    turns: Annotated[
+        int | None,
+        typer.Option(help="mask a chain's residues in so many turns, not one by one: 7 is fast for proteins"),
+    ] = None,
     seed: Annotated[int, typer.Option(help="of the random partners", min=0)] = 0,
     device: Device = "auto",
     precision: PrecisionName = "float32",
@@ -120,6 +124,7 @@ def partner(
         out,
         max_records=max_records,
         min_mutations=min_mutations,
+        turns=turns,
         seed=seed,
         device=device,
         precision=options.precision_of(precision),

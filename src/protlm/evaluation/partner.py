@@ -1,5 +1,6 @@
 """What a model learns of one chain from the other: loss given the true, a random or no partner."""
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -135,6 +136,7 @@ def predict_with_partners(
     records: Sequence[Record],
     partners: Mapping[str, Sequence[Record]],
     *,
+    turns: int | None = None,
     max_tokens: int = DEFAULT_TOKEN_BUDGET,
     on_contexts: Callable[[int], None] | None = None,
 ) -> pl.DataFrame:
@@ -149,6 +151,10 @@ def predict_with_partners(
     partners
         By condition, a pair for each of `records` whose chain takes the place of the true partner. The
         conditions `TRUE` and `NONE` are always run.
+    turns
+        Mask a chain's residues in so many turns, each once, in place of one by one: seven turns mask a
+        seventh of the chain together. Which go together is a hash of the record, the same for all models and
+        partners.
     max_tokens
         Token budget of a batch.
     on_contexts
@@ -173,12 +179,31 @@ def predict_with_partners(
                 bases.append(base)
     contexts = ContextList(bases)
     rows = [
-        contexts.read(contexts.context(base, [(chain, index, MASK)]), chain, index)
+        row
         for base, chain, length in places
-        for index in range(length)
+        for row in _rows_in_turns(contexts, base, chain, _turn_of_each(bases[base].id, length, turns))
     ]
     reads = run_contexts(model, contexts, max_tokens=max_tokens, on_batch=on_contexts)[np.array(rows)]
     return residue_table(model.name, pl.concat(facts), over_twenty(reads, model.layout))
+
+
+def _turn_of_each(record_id: str, length: int, turns: int | None) -> np.ndarray:
+    """Give the turn in which each residue is masked, int64; turns differ by at most one residue."""
+    if turns is None or turns >= length:
+        return np.arange(length)
+    key = np.frombuffer(hashlib.blake2b(record_id.encode(), digest_size=8).digest(), dtype=np.uint64)
+    turn = np.empty(length, dtype=np.int64)
+    turn[np.argsort(combine(_STREAM, key, np.arange(length)), kind="stable")] = np.arange(length) % turns
+    return turn
+
+
+def _rows_in_turns(contexts: ContextList, base: int, chain: int, turn: np.ndarray) -> list[int]:
+    """Make a context for each turn and read every residue of the chain in its own."""
+    made = [
+        contexts.context(base, [(chain, int(index), MASK) for index in np.flatnonzero(turn == number)])
+        for number in range(int(turn.max()) + 1)
+    ]
+    return [contexts.read(made[number], chain, index) for index, number in enumerate(turn.tolist())]
 
 
 def _bases(record: Record, chain: int, donors: Mapping[str, Record]) -> list[tuple[str, str, Record, int]]:

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from protlm.data.corpus import Corpus
-from protlm.errors import DataError
+from protlm.errors import ConfigError, DataError
 from protlm.evaluation.mutation_masking import (
     MIN_MUTATIONS,
     has_mutations,
@@ -46,6 +46,7 @@ def evaluate_partner(
     *,
     max_records: int | None = None,
     min_mutations: int = MIN_MUTATIONS,
+    turns: int | None = None,
     seed: int = 0,
     device: str = "auto",
     precision: Precision = "float32",
@@ -74,6 +75,8 @@ def evaluate_partner(
         Take at most this many pairs, chosen by their content keys; all by default.
     min_mutations
         Mutated residues that each chain needs to be in the second test.
+    turns
+        Mask a chain's residues in so many turns rather than one by one; see `predict_with_partners`.
     seed
         Of the random partners.
     device, precision
@@ -90,6 +93,8 @@ def evaluate_partner(
     DataError
         If the input has no pairs, or none with a partner of another group.
     """
+    if turns is not None and turns < 2:
+        raise ConfigError(f"--turns {turns}: a chain would be masked whole", hint="expected 2 or more")
     loaded = load_models(models, device, precision)
     for model in loaded:
         require_residue_level(model, "evaluate partner")
@@ -98,6 +103,7 @@ def evaluate_partner(
         "models": list(map(str, models)),
         "max_records": max_records,
         "min_mutations": min_mutations,
+        "turns": turns,
         "seed": seed,
         "precision": precision,
     }
@@ -116,7 +122,7 @@ def evaluate_partner(
         },
     )
     folder = run.checkpoints_path / "partner"
-    parts = [_predict(model, pairs, partners, folder, seed, max_tokens, say) for model in loaded]
+    parts = [_predict(model, pairs, partners, folder, turns, seed, max_tokens, say) for model in loaded]
     join_parts(parts, run.table_path("partner"))
     summary, gains = partner_tables(pl.scan_parquet(run.table_path("partner")))
     summary.write_parquet(run.table_path("partner_summary"))
@@ -135,12 +141,13 @@ def _choose(
     if not len(index.rows):
         raise DataError(
             f"{corpus.name} has no record of two chains that have different roles, or none",
-            hint="this evaluation needs pairs; protlm prepare --heavy COL --light COL reads those of antibodies, "
-            "--sequences those of other proteins",
+            hint="this evaluation needs pairs; protlm prepare --heavy COL --light COL reads those of "
+            "antibodies, --sequences those of other proteins",
         )
     if others := len(corpus) - len(index.rows):
         say(
-            f"{others:,} of {len(corpus):,} records are no pair of two chains with different roles, or none, and are left out"
+            f"{others:,} of {len(corpus):,} records are no pair of two chains with different roles, or none, "
+            "and are left out"
         )
     drawn = {RANDOM: index.draw(seed=seed, same_locus=False)}
     if len(np.unique(index.loci)) > 1:
@@ -167,6 +174,7 @@ def _predict(
     pairs: ChosenRecords,
     partners: dict[str, ChosenRecords],
     folder: Path,
+    turns: int | None,
     seed: int,
     max_tokens: int | None,
     say: Say,
@@ -175,17 +183,23 @@ def _predict(
         model,
         pairs,
         folder,
-        contexts_per_residue=len({TRUE, NONE, *partners}),
+        contexts_per_residue=_contexts_per_residue(pairs, len({TRUE, NONE, *partners}), turns),
         predict=lambda some, on_contexts: predict_with_partners(
             model,
             pairs[some],
             {name: those[some] for name, those in partners.items()},
+            turns=turns,
             max_tokens=max_tokens or model.token_budget,
             on_contexts=on_contexts,
         ),
-        what=["partner", seed, {name: those.digest() for name, those in partners.items()}],
+        what=["partner", turns, seed, {name: those.digest() for name, those in partners.items()}],
         say=say,
     )
+
+
+def _contexts_per_residue(pairs: ChosenRecords, conditions: int, turns: int | None) -> float:
+    share = 1.0 if turns is None else min(1.0, 2 * turns * len(pairs) / pairs.num_residues)
+    return conditions * share
 
 
 def _mask_mutations(

@@ -234,3 +234,29 @@ def test_mutations_are_masked_together_and_the_partner_reverted(table_model):
         (pl.col("chain") == "heavy") & (pl.col("region") == "all") & (pl.col("metric") == "native")
     )
     assert line["gain"].to_list() == [0.5]
+
+
+def test_turns_mask_each_residue_once_and_alike_under_every_partner(table_model):
+    record = antibody("r", "ACDEFGHIKL", "KLMNPQR")
+    donor = antibody("p", "WWWWWWW", "VVVVVVV")
+    model = table_model()
+    table = predict_with_partners(model, [record], {RANDOM: [donor]}, turns=3)
+    assert len(table) == 3 * 17
+    # three turns for each chain under each of three partners
+    assert len(model.contexts) == 2 * 3 * 3
+    masks = {}
+    for text in model.contexts:
+        for partner in ("KLMNPQR", "VVVVVVV"):
+            if text.endswith(f"<cls><cls>{partner}<eos>"):
+                own = text.removeprefix("<cls>").split("<cls>")[0].replace("<mask>", "-")
+                masks.setdefault(partner, set()).add(own)
+    assert masks["KLMNPQR"] == masks["VVVVVVV"]
+    hidden = [index for own in masks["KLMNPQR"] for index, letter in enumerate(own) if letter == "-"]
+    assert sorted(hidden) == list(range(10))
+    assert sorted(own.count("-") for own in masks["KLMNPQR"]) == [3, 3, 4]
+
+
+def test_as_many_turns_as_residues_are_one_by_one(coupled):
+    records, donor = [antibody("r", "ACDEFGH", "KLMNPQR")], [antibody("p", "WWWWWWW", "VVVVVVV")]
+    one_by_one = predict_with_partners(coupled, records, {RANDOM: donor})
+    assert predict_with_partners(coupled, records, {RANDOM: donor}, turns=7).equals(one_by_one)
