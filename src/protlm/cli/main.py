@@ -22,6 +22,7 @@ app = typer.Typer(
 VERBS = (
     "simulate",
     "prepare",
+    "tokenizer",
     "pretrain",
     "mask",
     "split",

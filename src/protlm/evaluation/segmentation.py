@@ -26,10 +26,10 @@ _TIMES = 3
 class Stability:
     """What one substitution in each chain changes, by chain."""
 
-    num_beside: np.ndarray
-    """Tokens beside the one that holds the residue whose span is gone, int64."""
-    own_changed: np.ndarray
-    """Whether the span of the token that holds the residue is gone, bool."""
+    num_gone: np.ndarray
+    """Tokens whose span is gone, int64."""
+    is_beside: np.ndarray
+    """Whether one of them is beside the token that holds the residue, bool."""
 
 
 def cut(records: FlatRecords, layout: TokenLayout) -> tuple[np.ndarray, np.ndarray]:
@@ -73,9 +73,9 @@ def measure(
     dict
         ``residues_per_token`` and ``compression`` (1 - tokens / residues, special tokens not counted),
         ``over_512``, ``over_1000``, ``over_2048`` (share of chains with more tokens, special ones counted),
-        ``resegmented`` (share of chains in which one random substitution takes away a token's span beside
-        that of the token that holds the residue), ``resegmented_tokens`` (such tokens per chain, the mean),
-        ``own_changed`` (share in which the span of that token itself is gone), each with ``_low`` and
+        ``resegmented`` (share of chains in which one random substitution takes away the span of a token),
+        ``resegmented_beside`` (share in which it does so beside the token that holds the residue),
+        ``resegmented_tokens`` (tokens whose span is gone per chain, the mean), each with ``_low`` and
         ``_high`` at 95 % (Wilson for shares, bootstrap over chains otherwise); counts; and
         ``sequences_per_second`` of the fastest of three passes over all chains.
 
@@ -103,7 +103,7 @@ def measure(
         "n_residues": len(records.residues),
         "n_tokens": int(counts.sum()),
         "n_unknown": int(np.isin(records.residues, lacking).sum()),
-        "n_substituted": len(stability.num_beside),
+        "n_substituted": len(stability.num_gone),
     }
     per_token = bootstrap_mean(records.chain_lengths, weights=counts, num_draws=num_draws, seed=seed)
     facts |= _columns("residues_per_token", per_token.value, per_token.low, per_token.high)
@@ -111,11 +111,11 @@ def measure(
     lengths = counts + layout.num_specials(1)
     for limit in LIMITS:
         facts |= _share(f"over_{limit}", np.greater(lengths, limit))
-    facts |= _share("resegmented", stability.num_beside > 0)
-    if len(stability.num_beside):
-        beside = bootstrap_mean(stability.num_beside, num_draws=num_draws, seed=seed)
-        facts |= _columns("resegmented_tokens", beside.value, beside.low, beside.high)
-    facts |= _share("own_changed", stability.own_changed)
+    facts |= _share("resegmented", stability.num_gone > 0)
+    facts |= _share("resegmented_beside", stability.is_beside)
+    if len(stability.num_gone):
+        gone = bootstrap_mean(stability.num_gone, num_draws=num_draws, seed=seed)
+        facts |= _columns("resegmented_tokens", gone.value, gone.low, gone.high)
     return facts | {"sequences_per_second": len(chains) / min(seconds)}
 
 
@@ -138,8 +138,8 @@ def substitute(chains: Sequence[str], layout: TokenLayout, *, seed: int = 0) -> 
     --------
     >>> from protlm.data.subword_training import train_subwords
     >>> layout = train_subwords(["LLA", "LLA", "LLA"], kind="bpe", num_merges=2).layout
-    >>> layout.merges, substitute(["LLA"], layout).own_changed.tolist()
-    (('L A', 'L LA'), [True])
+    >>> layout.merges, substitute(["LLA"], layout).num_gone.tolist()
+    (('L A', 'L LA'), [1])
     """
     is_one = [any(letter in STANDARD for letter in chain) for chain in chains]
     chains = [chain for chain, has_one in zip(chains, is_one, strict=True) if has_one]
@@ -148,11 +148,10 @@ def substitute(chains: Sequence[str], layout: TokenLayout, *, seed: int = 0) -> 
     before = _flat(chains)
     site, after = _mutated(before, chains, seed)
     starts, sizes, chain_of = _spans(before, layout)
-    changed = ~np.isin(_codes(starts, sizes), _codes(*_spans(after, layout)[:2]))
+    is_gone = ~np.isin(_codes(starts, sizes), _codes(*_spans(after, layout)[:2]))
+    num_gone = np.bincount(chain_of[is_gone], minlength=len(chains))
     holder = np.searchsorted(starts, site, side="right") - 1
-    own_changed = changed[holder]
-    changed[holder] = False
-    return Stability(np.bincount(chain_of[changed], minlength=len(chains)), own_changed)
+    return Stability(num_gone, num_gone > is_gone[holder])
 
 
 def _mutated(records: FlatRecords, chains: Sequence[str], seed: int) -> tuple[np.ndarray, FlatRecords]:

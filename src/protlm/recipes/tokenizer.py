@@ -40,6 +40,7 @@ MANIFEST = "tokenizer_manifest.json"
 FORMAT_VERSION = 1
 MAX_RESIDUES = 30_000_000
 """Residues to learn from where nothing else is asked for; the trainer takes about 100 bytes for each."""
+_MANY = 5
 RESIDUE = "residue"
 """Name of residue level in `bench`: RoBERTa's special tokens and a token for each letter."""
 
@@ -341,6 +342,10 @@ def _facts(source: Path | str) -> dict[str, Any]:
 
 
 def _description(layout: TokenLayout) -> str:
-    sizes = np.bincount(layout.residues_per_token[layout.residues_per_token > 0])
-    counts = ", ".join(f"{count:,} of {size}" for size, count in enumerate(sizes.tolist()) if count)
-    return f"{len(layout.tokens):,} tokens, {len(layout.merges):,} merges; tokens by residues: {counts}"
+    sizes = layout.residues_per_token
+    counts = np.bincount(np.minimum(sizes[sizes > 0], _MANY), minlength=_MANY + 1)[1:].tolist()
+    listed = ", ".join(f"{count:,} of {size}" for size, count in enumerate(counts[:-1], start=1))
+    return (
+        f"{len(layout.tokens):,} tokens, {len(layout.merges):,} merges; tokens by residues: {listed}, "
+        f"{counts[-1]:,} of {_MANY} or more, the longest of {sizes.max()}"
+    )

@@ -11,8 +11,8 @@ _COLUMNS = {
     "over_1000": ("over 1,000", ".2%"),
     "over_2048": ("over 2,048", ".2%"),
     "resegmented": ("re-segmented", ".1%"),
+    "resegmented_beside": ("beside", ".1%"),
     "resegmented_tokens": ("tokens re-segmented", ".2f"),
-    "own_changed": ("own token changed", ".1%"),
 }
 
 
@@ -42,8 +42,8 @@ def tokenizer_lines(table: pl.DataFrame) -> list[str]:
         *wide_table(labels, columns),
         "",
         "over N: sequences of more than N tokens, special ones counted; compression: 1 - tokens / residues;",
-        "re-segmented: sequences in which a substitution takes away a token beside the one that holds it;",
-        "tokens re-segmented: how many, in the mean; own token changed: that one has another span.",
+        "re-segmented: sequences in which a substitution takes away the span of a token; beside: of one that",
+        "does not hold the residue; tokens re-segmented: how many spans are gone, in the mean.",
     ]
     return lines + [
         f"{row['tokenizer']}: {row['n_unknown']:,} residues are not in the vocabulary and become unknown"

@@ -438,7 +438,7 @@ def test_a_layout_saves_and_loads(tmp_path, separator, single_chain):
     layout = layout_of_vocabulary("esm", separator=separator, single_chain=single_chain, position_gap=3)
     layout.save(tmp_path)
     assert TokenLayout.load(tmp_path) == layout
-    assert json.loads((tmp_path / FILE_NAME).read_text())["format_version"] == 2
+    assert json.loads((tmp_path / FILE_NAME).read_text())["format_version"] == 3
 
 
 def test_roles_are_zero_where_they_are_not_known():
