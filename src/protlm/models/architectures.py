@@ -182,9 +182,10 @@ def build_esm(config: EsmArchitecture.Config, *, seed: int, name: str) -> Langua
         emb_layer_norm_before=learned,
         token_dropout=config.token_dropout,
         layer_norm_eps=config.layer_norm_eps,
-        # both sides together, as Longformer's key of that name
-        **({} if config.window is None else {"attention_window": 2 * config.window}),
     )
+    if config.window is not None:
+        # both sides together, as Longformer's key of that name
+        settings.update({"attention_window": 2 * config.window})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = EsmForMaskedLM(settings)

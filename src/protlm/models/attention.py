@@ -24,7 +24,9 @@ Rotary = tuple[Float[Tensor, "t 1 k"], Float[Tensor, "t 1 k"]]
 """Cosine and signed sine: out = q * cosine + halves_swapped(q) * sine."""
 
 
-def attention_for(device: torch.device | str, *, head_width: int) -> tuple[Attention, str]:
+def attention_for(
+    device: torch.device | str, *, head_width: int, window: int | None = None
+) -> tuple[Attention, str]:
     """Choose the attention path for a device and say why.
 
     Parameters
@@ -33,20 +35,21 @@ def attention_for(device: torch.device | str, *, head_width: int) -> tuple[Atten
         Where the model runs.
     head_width
         Of its attention heads.
+    window
+        As for `mixer_of`.
     """
     device = torch.device(device)
-    if device.type == "cpu":
+    if device.type == "cpu" and window is None:
         return "grouped", "on a CPU, equal lengths without a mask beat a padded rectangle"
+    if device.type == "cpu":
+        return "grouped", "memory grows with length times window"
     problem = varlen_problem(device, head_width)
     if problem is None:
         return "varlen", (
-            "on this accelerator, the kernel for offsets agrees with a padded rectangle; that one is taken "
-            "where values are in float32 or attention has dropout"
+            "the kernel for offsets passed its check on this accelerator; in float32, or with dropout of "
+            "attention, padded"
         )
-    return (
-        "padded",
-        f"on an accelerator, one padded rectangle with a mask keeps kernels few; no varlen: {problem}",
-    )
+    return "padded", f"no kernel for offsets: {problem}"
 
 
 def mixer_of(batch: Batch, attention: Attention, *, window: int | None = None) -> Mixer:

@@ -78,6 +78,8 @@ class LanguageModel(nn.Module):
         self.family: Family | None = None
         """The family whose positions it learned, if it was trained on residues aligned to a wild type."""
         self.is_flat = _has_flat_path(module)
+        self.num_tokens = self.num_padded_tokens = 0
+        """Tokens that went through the module's own padded call so far, without and with padding."""
         self._attention: Attention | None = attention
         if isinstance(module, EsmForMaskedLM):
             # never trained or read here; without this, distributed training waits for its gradient
@@ -111,8 +113,23 @@ class LanguageModel(nn.Module):
             return f"{kind} through its own padded call: no flat path for this architecture{self._windows()}"
         attention, reason = self._attention_path()
         window = window_of(self.module.config)
-        within = "" if window is None else f" within {window} tokens on each side, by blocks"
-        return f"flat tokens, {attention} attention{within}: {reason}"
+        if window is None:
+            return f"flat tokens, {attention} attention: {reason}"
+        how = "varlen" if attention == "varlen" else "blockwise"
+        line = f"flat tokens, {how} attention within {window} tokens on each side: {reason}"
+        is_known = isinstance(self.module, LongformerForMaskedLM)
+        return line if is_known else f"{line}; plain Hugging Face attends to all"
+
+    @property
+    def padding_share(self) -> float:
+        """Share of padding in all tokens computed so far; 0 on the flat path, which has none."""
+        return 1 - self.num_tokens / self.num_padded_tokens if self.num_padded_tokens else 0.0
+
+    @property
+    def padding_note(self) -> str:
+        """That share in words; empty where nothing was padded."""
+        share = self.padding_share
+        return f"{share:.1%} of the tokens that were computed were padding" if share else ""
 
     def hidden(self, batch: Batch) -> Float[Tensor, "t d"]:
         """Give the last hidden state of every token.
@@ -179,7 +196,8 @@ class LanguageModel(nn.Module):
         Parameters
         ----------
         folder
-            Made if it is not there. `AutoModelForMaskedLM.from_pretrained` loads it.
+            Made if it is not there. `AutoModelForMaskedLM.from_pretrained` loads it; a window of an ESM model
+            stands in ``config.json``, where plain Hugging Face does not heed it.
         weights
             The Hugging Face module's weights by name, where they are not the module's own as they are:
             put together from shards, or merged with adapters.
@@ -210,13 +228,17 @@ class LanguageModel(nn.Module):
         )
 
     def _padded_inputs(self, batch: Batch) -> dict[str, Tensor]:
-        return padded_inputs(self.module, self.layout, batch, name=self.name)
+        inputs = padded_inputs(self.module, self.layout, batch, name=self.name)
+        self.num_tokens += len(batch.tokens)
+        self.num_padded_tokens += inputs["input_ids"].numel()
+        return inputs
 
     def _attention_path(self) -> tuple[Attention, str]:
         if self._attention is not None:
             return self._attention, "asked for"
         config = self.module.config
-        return attention_for(self.device, head_width=config.hidden_size // config.num_attention_heads)
+        head_width = config.hidden_size // config.num_attention_heads
+        return attention_for(self.device, head_width=head_width, window=window_of(config))
 
 
 def global_projections(module: nn.Module) -> list[nn.Parameter]:

@@ -162,6 +162,8 @@ def embed_file(
                 )
                 parts.write(number, chunk, _table(chunk, states, width, per_residue=per_residue))
         parts.join(out, number + 1)
+        if model.padding_note:
+            say(f"{model.name}: {model.padding_note}")
     except KeyboardInterrupt:
         kept = f"finished chunks are in {parts.folder}; the same command resumes"
         raise Interrupted(f"interrupted: {kept}") from None

@@ -240,6 +240,8 @@ def _features(
         )
     if was_there:
         say(f"{model.name}: features were in {folder}")
+    elif model.padding_note:
+        say(f"{model.name}: {model.padding_note}")
     return features
 
 

@@ -282,6 +282,8 @@ def evaluate_in_parts(
             part = predict(slices[number], lambda done: progress.advance(units=done))
             parts.write(number, part)
     say(f"{model.name}: done in {duration(time.perf_counter() - begin)}")
+    if model.padding_note:
+        say(f"{model.name}: {model.padding_note}")
     return parts
 
 

@@ -100,6 +100,8 @@ def pretrain(
         computation=parts.model.path,
     )
     train(parts.model, parts.job, config.training, run, processes=processes, seed=config.seed)
+    if parts.model.padding_note:
+        say(parts.model.padding_note)
     if processes.is_main:
         sources = [(each.corpus, each.rows) for each in parts.job.sources.sources]
         for name, table in fit_on_sources(sources, say).items():

@@ -134,6 +134,8 @@ def _run(
     with Progress(model.name, sum(todo), unit="context") as progress:
         found = pl.concat(_run_chunks(job, chunks, kept, progress)) if chunks else _NOTHING
     say(f"{model.name}: took {duration(time.perf_counter() - begin)}")
+    if padding := getattr(model, "padding_note", ""):
+        say(f"{model.name}: {padding}")
     back = np.argsort(np.concatenate(rows)) if rows else np.zeros(0, dtype=np.int64)
     scores, own = (found[column].to_numpy()[back] for column in ("score", "own"))
     cut_to = None if job.windows is None else job.windows.size

@@ -129,6 +129,7 @@ class MlmJob:
         self.process, self.num_processes = process, num_processes
         self.evaluation, self.masking, self.layout = evaluation, masking, model.layout
         self.settings, self.run, self.corruption, self.seed = settings, run, corruption, seed
+        self._model = model
         self.schedules = dict(schedules or {})
         self.eval_rows, self.crop = eval_rows, crop
         self.objective = MaskedLanguageModelling()
@@ -151,7 +152,7 @@ class MlmJob:
             yield drawn.step, [self._corrupted(drawn, part, counts=counts) for part, counts in share]
 
     def facts(self, num_steps: int) -> dict[str, float]:
-        """Give scheduled settings at the last step that is done, and what was drawn from each corpus.
+        """Give scheduled settings at the last step that is done, what was drawn from each corpus, padding.
 
         Parameters
         ----------
@@ -160,7 +161,8 @@ class MlmJob:
         """
         progress = progress_at(max(0, num_steps - 1), self.settings.max_steps)
         settings = {name: schedule.at(progress) for name, schedule in self.schedules.items()}
-        return {**settings, **self.sources.facts(num_steps)}
+        padding = {} if self._model.is_flat else {"padding_share": self._model.padding_share}
+        return {**settings, **self.sources.facts(num_steps), **padding}
 
     def loss(self, model: nn.Module, micro_batch: Corrupted) -> LossOutput:
         """Give the summed loss of a micro-batch.

@@ -1,5 +1,6 @@
 """Which attention is taken, and what is said of it, without an accelerator."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -61,7 +62,7 @@ def test_an_accelerator_takes_the_kernel_where_the_check_passes(monkeypatch, ker
     for _ in range(2):
         path, reason = attention_for(CUDA, head_width=16)
         assert path == "varlen"
-        assert "agrees with a padded rectangle" in reason
+        assert "passed its check" in reason
     assert asked == [(CUDA, 16)]  # once for a device and width
     attention_for(CUDA, head_width=32)
     assert len(asked) == 2
@@ -91,7 +92,7 @@ def test_an_accelerator_pads_where_the_kernel_fails_and_says_why(monkeypatch, ke
     path, reason = attention_for(CUDA, head_width=16)
     assert path == "padded"
     assert reason.endswith(
-        f"no varlen: it failed on a small batch with {type(error).__name__}: no kernel image"
+        f"no kernel for offsets: it failed on a small batch with {type(error).__name__}: no kernel image"
     )
 
 
@@ -191,3 +192,23 @@ def test_a_window_that_reaches_everything_is_none(kernel):
     assert mixer_of(batch, "varlen", window=6)._window is None
     assert mixer_of(batch, "varlen", window=5)._window == 5
     assert attention.attention_for("cpu", head_width=8)[0] == "grouped"
+
+
+def test_a_window_is_said():
+    path = lively_esm(window=7).path
+    assert path.startswith("flat tokens, blockwise attention within 7 tokens on each side: memory grows with")
+    assert path.endswith("plain Hugging Face attends to all")
+    assert "varlen attention within 7 tokens" in lively_esm(window=7, attention="varlen").path
+
+
+def test_the_share_of_padding_is_counted_where_the_module_pads(monkeypatch):
+    model = lively_esm()
+    batch = batch_of(model.layout, "ACDEF", "AC")  # 7 and 4 tokens, 14 in the rectangle
+    model.logits(batch)
+    assert (model.padding_share, model.padding_note) == (0.0, "")
+    model.is_flat = False
+    model.logits(batch)
+    assert model.padding_share == pytest.approx(3 / 14)
+    assert model.padding_note == "21.4% of the tokens that were computed were padding"
+    model.hidden(batch.select(np.array([0])))
+    assert model.padding_share == pytest.approx(3 / 21)
