@@ -34,7 +34,7 @@ class Target:
     """
 
     kind: Kind
-    """`binary`: one of two classes. `classes`: one of several. `labels`: any of several. `value`: a number."""
+    """`binary`: one of two classes. `classes`: of several. `labels`: any of several. `value`: a number."""
     level: Level
     """`sequence`: of a record as it is. `pair`: of a record of two chains. `residue`: of each residue."""
     classes: tuple[str, ...] = ()
@@ -74,7 +74,7 @@ class LabelledRecords:
     (`value`). At residue level an array of these with an entry for each residue of all chains laid end to
     end, `UNLABELLED` or NaN where nothing is known."""
     groups: Sequence[str] = field(default=())
-    """Unit of resampling of each record; records that share one are not independent. None given: each alone."""
+    """Unit of resampling of each record: those that share one are not independent. None given: each alone."""
 
     def __post_init__(self) -> None:
         for name, column in (("values", self.values), ("groups", self.groups or self.values)):
