@@ -1,5 +1,6 @@
 """Chains as sub-words: byte-pair encoding by the merges of a layout, and layouts of tokenizer files."""
 
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -66,7 +67,7 @@ def encode_chains(records: FlatRecords, layout: TokenLayout) -> tuple[np.ndarray
     encoded = encoder(layout).encode_batch_fast(chain_texts(records), add_special_tokens=False)
     lists = [each.ids for each in encoded]
     counts = np.fromiter(map(len, lists), dtype=np.int64, count=len(lists))
-    ids = np.fromiter((index for each in lists for index in each), dtype=np.int64, count=int(counts.sum()))
+    ids = np.fromiter(itertools.chain.from_iterable(lists), dtype=np.int64, count=int(counts.sum()))
     return ids, counts
 
 
