@@ -118,7 +118,7 @@ class LanguageModel(nn.Module):
         how = "varlen" if attention == "varlen" else "blockwise"
         line = f"flat tokens, {how} attention within {window} tokens on each side: {reason}"
         is_known = isinstance(self.module, LongformerForMaskedLM)
-        return line if is_known else f"{line}; plain Hugging Face attends to all"
+        return line if is_known else f"{line} (plain Hugging Face attends to all)"
 
     @property
     def padding_share(self) -> float:

@@ -197,7 +197,7 @@ def test_a_window_that_reaches_everything_is_none(kernel):
 def test_a_window_is_said():
     path = lively_esm(window=7).path
     assert path.startswith("flat tokens, blockwise attention within 7 tokens on each side: memory grows with")
-    assert path.endswith("plain Hugging Face attends to all")
+    assert path.endswith("(plain Hugging Face attends to all)")
     assert "varlen attention within 7 tokens" in lively_esm(window=7, attention="varlen").path
 
 
