@@ -23,7 +23,7 @@ def test_importing_protlm_loads_nothing_heavy():
 
 
 @pytest.mark.parametrize(
-    "verb", ["", "pretrain", "score", "report", "embed", "prepare", "demo", "convert", "models"]
+    "verb", ["", "pretrain", "score", "report", "embed", "prepare", "demo", "convert", "models", "explain"]
 )
 def test_help_loads_nothing_heavy(verb):
     code = f"sys.argv = ['protlm', *'{verb} --help'.split()]\nfrom protlm.cli.main import main\n"

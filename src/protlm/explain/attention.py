@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from protlm.errors import ModelError
+from protlm.models.forward import window_of
 from protlm.models.language_model import LanguageModel
 from protlm.models.padded import padded_inputs
 from protlm.types.batch import NOT_A_RESIDUE, Batch
@@ -28,7 +29,8 @@ def attention_maps(model: LanguageModel, batch: Batch) -> list[Float[Tensor, "la
     Parameters
     ----------
     model
-        Any; ESM and RoBERTa are computed from queries and keys of their own flat path, others asked.
+        Any. Of what has a flat path (ESM, RoBERTa, Longformer) queries and keys are caught on their way;
+        others are asked.
     batch
         On any device.
 
@@ -85,11 +87,12 @@ def _listening(model: LanguageModel, batch: Batch, read: ReadLayer) -> Iterator[
     hooks = []
     rotary = getattr(model.module.base_model, "rotary_embeddings", None)
     angles = None if rotary is None else batch.positions[:, None].float() * rotary.inv_freq.float()
-    window = getattr(model.module.config, "attention_window", None)
+    window = window_of(model.module.config)
     for number, layer in enumerate(model.module.base_model.encoder.layer):
         attention = layer.attention.self
         caught: dict[str, Tensor] = {}
-        size = (-1, attention.num_attention_heads, attention.attention_head_size)
+        # a Longformer names them as no other does
+        num_heads = getattr(attention, "num_attention_heads", None) or attention.num_heads
 
         def catch(
             module: Any,
@@ -98,11 +101,11 @@ def _listening(model: LanguageModel, batch: Batch, read: ReadLayer) -> Iterator[
             *,
             name: str,
             number: int = number,
-            size: tuple[int, int, int] = size,
+            num_heads: int = num_heads,
             caught: dict[str, Tensor] = caught,
         ) -> None:
             del module, inputs
-            caught[name] = output.float().view(size)
+            caught[name] = output.float().unflatten(-1, (num_heads, -1))
             if len(caught) == 2:
                 read(number, _maps(caught.pop("query"), caught.pop("key"), batch, angles, window))
 

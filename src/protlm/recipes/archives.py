@@ -117,5 +117,5 @@ def _check(member: _Member, archive: Path) -> None:
         what = "leads outside of it" if is_outside else f"is a {member.kind}"
         raise ModelError(
             f"{archive}: its member '{member.name}' {what}, so nothing was unpacked",
-            hint="weights need no such thing; do not trust this file",
+            hint="neither weights nor structures need such a thing; do not trust this file",
         )

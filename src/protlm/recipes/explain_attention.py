@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -9,9 +10,16 @@ import numpy as np
 import polars as pl
 import yaml
 
+from protlm.data.token_counts import record_counts
 from protlm.errors import DataError
 from protlm.explain.case_files import Case, find_cases
-from protlm.explain.complexes import CONTACT_DISTANCE, Complex, antigen_groups, crop_antigen
+from protlm.explain.complexes import (
+    CONTACT_DISTANCE,
+    Complex,
+    antigen_groups,
+    crop_antigen,
+    with_shuffled_antigen,
+)
 from protlm.explain.contact_metrics import METRICS, PAIRS
 from protlm.explain.head_analysis import (
     BEST_HEAD,
@@ -104,7 +112,7 @@ def explain_attention(
     complexes, facts = _read(Path(structures), None if cases is None else Path(cases), whole_antibody, say)
     complexes, facts["left_out"] = _fitting(complexes, loaded, long, seed, say)
     groups = antigen_groups(complexes)
-    partners = draw_partners(complexes, groups, _fits(complexes, loaded), seed=seed)
+    partners = draw_partners(complexes, groups, _fits(complexes, loaded, seed), seed=seed)
     num_training = shots or max(1, min(SHOTS, len(complexes) * 3 // 5))
     splits = head_splits(complexes, groups, num_training=num_training, num_repeats=repeats, seed=seed)
     _say_data(complexes, groups, partners, num_training, len(splits), say)
@@ -195,55 +203,54 @@ def _fitting(
     complexes: list[Complex], models: Sequence[LanguageModel], long: LongComplexes, seed: int, say: Say
 ) -> tuple[list[Complex], list[str]]:
     """Leave out or cut what is over the limit of any model, so that all are judged on the same."""
-    room = [_room(one, one.contacts.shape[0], one.num_antibody_chains, models) for one in complexes]
-    over = [index for index, one in enumerate(complexes) if one.contacts.shape[1] > room[index]]
+    over = np.flatnonzero(~np.diag(_fits(complexes, models, seed))).tolist()
     if not over:
         return complexes, []
     names = [complexes[index].record.id for index in over]
     what = f"{len(over):,} of {len(complexes):,} complexes are over the limit of a model: {_some(names)}"
-    if long == "error":
-        worst = max(over, key=lambda index: len(complexes[index].record))
+    if long == "error" or (long == "drop" and len(over) == len(complexes)):
+        worst = max((complexes[index] for index in over), key=lambda one: len(one.record))
+        others = "crop" if long == "drop" else "drop or crop"
         raise DataError(
-            f"{what}; '{complexes[worst].record.id}' has {len(complexes[worst].record):,} residues, of which "
-            f"the antigen may have {max(0, room[worst]):,}",
-            hint="pass --long drop or crop, or use models without a limit",
+            f"{what}; the longest, '{worst.record.id}', has {len(worst.record):,} residues",
+            hint=f"pass --long {others}, or use models without a limit",
         )
     if long == "drop":
         say(f"{what}; left out")
-        kept = [one for index, one in enumerate(complexes) if index not in over]
-        if not kept:
-            raise DataError(what, hint="pass --long crop, or use models without a limit")
-        return kept, names
+        return [one for index, one in enumerate(complexes) if index not in over], names
     say(f"{what}; their antigens are cut")
-    longest = max(one.contacts.shape[0] for one in complexes)
-    most = max(one.num_antibody_chains for one in complexes)
-    # to what fits beside the longest antibody, so that a control can be shown too
-    return [crop_antigen(one, _room(one, longest, most, models), seed=seed) for one in complexes], []
+    cut = [crop_antigen(one, _room(complexes, one, models), seed=seed) for one in complexes]
+    return [cut[index] if index in over else one for index, one in enumerate(complexes)], []
 
 
-def _room(one: Complex, antibody: int, num_chains: int, models: Sequence[LanguageModel]) -> int:
-    """Give how many residues of the antigen fit beside an antibody."""
-    num_chains += len(one.antigen)
-    limits = [
+def _room(complexes: Sequence[Complex], one: Complex, models: Sequence[LanguageModel]) -> int:
+    """Give how many residues of an antigen fit beside the longest antibody, so that a control fits too."""
+    antibody = max(each.contacts.shape[0] for each in complexes)
+    num_chains = max(each.num_antibody_chains for each in complexes) + len(one.antigen)
+    return min(
         model.layout.max_tokens - int(model.layout.num_positions(antibody, num_chains))
         for model in models
         if model.layout.max_tokens is not None
-    ]
-    return min(limits, default=one.contacts.shape[1])
-
-
-def _fits(complexes: Sequence[Complex], models: Sequence[LanguageModel]) -> np.ndarray:
-    """Tell which antibodies, in rows, are short enough to be shown with which antigens, in columns."""
-    return np.array(
-        [
-            [
-                other.contacts.shape[1]
-                <= _room(other, one.contacts.shape[0], one.num_antibody_chains, models)
-                for other in complexes
-            ]
-            for one in complexes
-        ]
     )
+
+
+def _fits(complexes: Sequence[Complex], models: Sequence[LanguageModel], seed: int) -> np.ndarray:
+    """Tell which antibodies, in rows, are short enough to be shown with which antigens, in columns."""
+    antibodies = [replace(one.record, chains=one.antibody) for one in complexes]
+    antigens = [replace(one.record, chains=one.antigen) for one in complexes]
+    shuffled = [
+        replace(one.record, chains=with_shuffled_antigen(one, seed=seed)[0].chains[one.num_antibody_chains :])
+        for one in complexes
+    ]
+    chains = [np.array([len(each.chains) for each in some]) for some in (antibodies, antigens)]
+    fits = np.ones((len(complexes), len(complexes)), dtype=bool)
+    for layout in (model.layout for model in models):
+        if layout.max_tokens is not None:
+            # sub-words of a shuffled antigen may be more than those of the true one
+            columns = np.maximum(record_counts(antigens, layout), record_counts(shuffled, layout))
+            tokens = record_counts(antibodies, layout)[:, None] + columns
+            fits &= layout.num_positions(tokens, chains[0][:, None] + chains[1]) <= layout.max_tokens
+    return fits
 
 
 def _say_data(

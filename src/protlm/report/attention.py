@@ -51,7 +51,7 @@ def attention_section(source: RunSource, colours: Mapping[str, str]) -> Section 
         f"baselines were fitted, on {config['shots']} complexes and judged on those with other antigens. "
         "Filled points are with the true partner. Open ones are with that of another complex, or with the "
         "antigen's residues shuffled: what is as high there does not come from the partner. Grey points need "
-        "no model. The dotted line is chance."
+        "no model. The dotted line is chance. Intervals are not corrected for how many there are."
     )
     blocks: list[Block] = [
         Paragraph(text),
@@ -96,11 +96,11 @@ def _heads(source: RunSource) -> list[Block]:
         "Every head on all complexes. The highest of many is so in part by chance, which is why the tables "
         "above judge a head only on complexes that it was not chosen on."
     )
-    maps = figure.head_maps(heads)
-    return [
-        Paragraph(text),
-        *(Figure(each.figure(), f"AUROC of each layer and head of {each.model}") for each in maps),
-    ]
+    blocks: list[Block] = [Paragraph(text)]
+    for each in figure.head_maps(heads):
+        drawing = Figure(each.figure(), f"AUROC of each layer and head of {each.model}")
+        blocks += [Paragraph(f"{each.model}, AUROC by layer and head:"), drawing]
+    return blocks
 
 
 def _examples(source: RunSource) -> list[Block]:

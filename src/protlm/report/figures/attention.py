@@ -41,6 +41,8 @@ class HeadMaps:
     model: str
     table: pl.DataFrame
     """With `HEAD_COLUMNS`, of that model."""
+    reach: float
+    """How far from chance the colours go: the same for all models."""
 
     def figure(self) -> go.Figure:
         """Draw a row of panels for each level, and a column for what the antibody is shown with."""
@@ -58,12 +60,13 @@ class HeadMaps:
         figure = make_subplots(
             len(levels), len(conditions), subplot_titles=titles, horizontal_spacing=0.06, vertical_spacing=0.1
         )
-        reach = float((self.table["auroc"].drop_nans() - 0.5).abs().max() or 0.1)  # pyright: ignore[reportArgumentType]
         num_layers = int(self.table["layer"].max())  # pyright: ignore[reportArgumentType]
         for number, part in enumerate(parts):
             row, column = divmod(number, len(conditions))
             if len(part):
-                figure.add_trace(_head_map(part, reach, has_bar=number == 0), row=row + 1, col=column + 1)
+                figure.add_trace(
+                    _head_map(part, self.reach, has_bar=number == 0), row=row + 1, col=column + 1
+                )
         figure.update_xaxes(**axis(dtick=_step(self.table["head"]), showgrid=False))
         figure.update_yaxes(**axis(dtick=_step(self.table["layer"]), showgrid=False, autorange="reversed"))
         figure.update_xaxes(title_text="head", row=len(levels))
@@ -230,7 +233,11 @@ def head_maps(heads: pl.DataFrame) -> list[HeadMaps]:
     heads
         With `HEAD_COLUMNS`.
     """
-    return [HeadMaps(str(name), part) for (name,), part in heads.group_by("model", maintain_order=True)]
+    distances = (heads["auroc"].drop_nans() - 0.5).abs()
+    reach = max([0.05, *distances])
+    return [
+        HeadMaps(str(name), part, reach) for (name,), part in heads.group_by("model", maintain_order=True)
+    ]
 
 
 def attention_methods(summary: pl.DataFrame, colours: Mapping[str, str] | None = None) -> AttentionMethods:
