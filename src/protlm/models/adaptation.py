@@ -1,4 +1,4 @@
-"""What is trained of a model that has weights already: all of it, or low-rank adapters (LoRA) beside it."""
+"""What is trained of a model that has weights: all of it, its last layers, or low-rank adapters (LoRA)."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,9 +18,21 @@ adaptations = Registry(
     "adaptation",
     {
         "full": "protlm.models.adaptation:FullAdaptation",
+        "last": "protlm.models.adaptation:LastAdaptation",
         "lora": "protlm.models.adaptation:LoraAdaptation",
     },
 )
+
+fine_tunings = Registry(
+    "adaptation",
+    {
+        "frozen": "protlm.models.adaptation:FrozenAdaptation",
+        "full": "protlm.models.adaptation:FullAdaptation",
+        "last": "protlm.models.adaptation:LastAdaptation",
+        "lora": "protlm.models.adaptation:LoraAdaptation",
+    },
+)
+"""Those for a model under a head, which can be all that is trained."""
 
 ADAPTER = "default"
 """The name under which peft keeps the adapter inside the module."""
@@ -45,6 +57,67 @@ class FullAdaptation:
                 Not used.
             """
             del model, seed
+
+
+class FrozenAdaptation:
+    """Train nothing of the model, so that it reads each sequence once; for a head on top of it."""
+
+    class Config(BaseConfig):
+        """Nothing to set."""
+
+        kind: Literal["frozen"] = "frozen"
+
+        def apply(self, model: LanguageModel, *, seed: int) -> None:
+            """Freeze every weight.
+
+            Parameters
+            ----------
+            model
+                Changed in place.
+            seed
+                Not used.
+            """
+            del seed
+            model.module.requires_grad_(False)
+
+
+class LastAdaptation:
+    """Train the last layers, and the norm behind them; embeddings and earlier layers are frozen."""
+
+    class Config(BaseConfig):
+        """How many."""
+
+        kind: Literal["last"] = "last"
+        layers: int = Field(default=1, ge=1)
+
+        def apply(self, model: LanguageModel, *, seed: int) -> None:
+            """Freeze what is below the last layers.
+
+            Parameters
+            ----------
+            model
+                Changed in place.
+            seed
+                Not used.
+
+            Raises
+            ------
+            ConfigError
+                If the model has no such list of layers, or fewer.
+            """
+            del seed
+            encoder = getattr(model.module.base_model, "encoder", None)
+            layers = getattr(encoder, "layer", None)
+            if encoder is None or layers is None or len(layers) < self.layers:
+                known = "no list of layers" if layers is None else f"{len(layers)} layers"
+                raise ConfigError(
+                    f"adapt.layers: {self.layers} is too many; model '{model.name}' has {known}",
+                    hint="lower it, or take adapt.kind full or lora",
+                )
+            model.module.requires_grad_(False)
+            norm = getattr(encoder, "emb_layer_norm_after", None)
+            for part in [*layers[-self.layers :], *([] if norm is None else [norm])]:
+                part.requires_grad_(True)
 
 
 class LoraAdaptation:

@@ -1,4 +1,4 @@
-"""One vector per record from a frozen model, computed once and kept on disk."""
+"""What a frozen model says of records and residues, computed once and kept on disk."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -11,13 +11,15 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from protlm.data.collate import collate
-from protlm.data.flat import flatten_records
+from protlm.data.flat import expand_slices, flatten_records
+from protlm.data.roles import with_roles
 from protlm.data.sampling import budget_batches
 from protlm.data.token_counts import record_lengths
 from protlm.errors import DataError
 from protlm.models.digest import model_digest
 from protlm.models.embed import embed_records
 from protlm.models.language_model import LanguageModel
+from protlm.models.pooling import residue_states
 from protlm.types.record import Record
 
 Pooling = Literal["mean", "begin"]
@@ -128,6 +130,58 @@ def cached_features(
     return features, False
 
 
+def cached_residue_states(
+    model: LanguageModel,
+    records: Sequence[Record],
+    folder: Path,
+    *,
+    max_tokens: int | None = None,
+    on_batch: Callable[[int], None] | None = None,
+) -> tuple[np.ndarray, bool]:
+    """Give the last hidden state of each residue, mapped from disk; written there where it is not yet.
+
+    Parameters
+    ----------
+    model
+        Any language model; of sub-words, a residue has the state of the token that it is under.
+    records, folder, max_tokens, on_batch
+        As for `cached_features`.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 ``[r, d]``, read-only: residues of all chains of all records laid end to end.
+    bool
+        Whether they were there already.
+    """
+    path = folder / f"{_features_digest(model, records, 'residues')}.npy"
+    size = (sum(len(record) for record in records), model.module.config.hidden_size)
+    if path.exists():
+        try:
+            found = np.load(path, mmap_mode="r")
+            if found.shape == size:
+                return found, True
+        except (ValueError, OSError):
+            path.unlink()  # cut short; it is a copy of what can be computed
+    folder.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    states = np.lib.format.open_memmap(part, mode="w+", dtype=np.float32, shape=size)
+    records = with_roles(records, model.layout)
+    starts = np.concatenate([[0], np.cumsum([len(record) for record in records])])
+    for chosen in budget_batches(record_lengths(records, model.layout), max_tokens or model.token_budget):
+        batch = collate(flatten_records([records[index] for index in chosen]), model.layout)
+        with torch.inference_mode():
+            own = residue_states(model.hidden(batch).float().cpu(), batch)
+        values = np.repeat(own.values.numpy(), own.sizes.long().numpy(), axis=0)
+        states[expand_slices(starts[chosen], np.diff(starts)[chosen])] = values
+        if on_batch is not None:
+            on_batch(len(chosen))
+    states.flush()
+    del states
+    part.replace(path)
+    return np.load(path, mmap_mode="r"), False
+
+
 def with_random_weights(model: LanguageModel, *, seed: int = 0) -> LanguageModel:
     """Give the same network with weights as it would start training with.
 
@@ -147,7 +201,7 @@ def with_random_weights(model: LanguageModel, *, seed: int = 0) -> LanguageModel
     return fresh.eval().to(model.device).to(next(model.module.parameters()).dtype)
 
 
-def _features_digest(model: LanguageModel, records: Sequence[Record], pooling: Pooling) -> str:
+def _features_digest(model: LanguageModel, records: Sequence[Record], pooling: str) -> str:
     digest = hashlib.sha256(f"1 {model_digest(model)} {pooling};".encode())
     for record in records:
         for chain in record.chains:
