@@ -92,7 +92,8 @@ class Job(Protocol):
     def evaluate(self, model: nn.Module) -> dict[str, tuple[float, int]]:
         """Give sums and counts over this process's share of the held-out data; empty where there is none.
 
-        `loss` is among them. Every process calls the model equally often.
+        `loss` is among them. `watched`, if it is there, decides in its place which weights are best; lower is
+        better. Every process calls the model equally often.
         """
         ...
 
@@ -311,10 +312,11 @@ class _Trainer:
         if not sums:
             return
         metrics = {name: total / count for name, (total, count) in sums.items()}
+        watched = metrics.get("watched", metrics["loss"])
         self._write({"step": step, "split": "eval", **metrics})
         self.num_since_best += 1
-        if metrics["loss"] < self.best:
-            self.best, self.num_since_best = metrics["loss"], 0
+        if watched < self.best:
+            self.best, self.num_since_best = watched, 0
             if self.settings.keep == "best":
                 self._save_model()
 
