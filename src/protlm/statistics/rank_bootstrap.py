@@ -65,6 +65,24 @@ def bootstrap_spearman(
     return percentile_interval(value, np.concatenate(draws), size, size, confidence)
 
 
+def resampled_spearman(scores: _Floats, target: _Floats, counts: _Floats) -> _Floats:
+    """Give Spearman's correlation of many resamples of the rows at once.
+
+    Parameters
+    ----------
+    scores, target
+        Shape (rows,), without NaN.
+    counts
+        How often each row is there in each resample, shape (resamples, rows).
+
+    Returns
+    -------
+    numpy.ndarray
+        One per resample; NaN where either column is constant.
+    """
+    return _correlations(counts, _Ranks(scores), _Ranks(target))
+
+
 class _Ranks:
     """Ranks of one column in any resample of its rows."""
 
@@ -78,7 +96,7 @@ class _Ranks:
         sizes = np.add.reduceat(counts[:, self.order], self.starts, axis=1)
         last = np.cumsum(sizes, axis=1)
         middle = last - (sizes - 1) / 2
-        return middle[:, self.group] - (counts.shape[1] + 1) / 2
+        return middle[:, self.group] - (counts.sum(axis=1, keepdims=True) + 1) / 2
 
 
 def _correlations(counts: _Floats, first: _Ranks, second: _Ranks) -> _Floats:
