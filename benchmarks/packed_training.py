@@ -4,7 +4,7 @@
     python benchmarks/packed_training.py --device cuda
 
 The 8M ESM-2 shape, proteins cut to 1,022 residues, 15 % masked; a step is forward, backward, clipping and
-AdamW, over 16 proteins or their mean number of tokens. The padded ways are `EsmForMaskedLM` with
+AdamW, over 8 proteins or their mean number of tokens. The padded ways are `EsmForMaskedLM` with
 `DataCollatorForLanguageModeling` on sequences tokenised beforehand: padded to 1,024; to the longest of a
 random batch; to the longest of a batch of Hugging Face's `LengthGroupedSampler`. Ours is the loop's own step,
 from the corpus on disk: flat tokens, the last layer and the head at the selected rows; ``packed, all rows``
@@ -52,7 +52,7 @@ from protlm.types.record import Chain, Record
 
 INPUT = SHARED / "general_sequences" / "nr_10k.fasta.gz"
 LONGEST, PADDED = 1022, 1024
-RECORDS_PER_STEP = 16
+RECORDS_PER_STEP = 8
 CPU_SHAPE = {"num_layers": 6, "hidden_size": 320, "num_heads": 20}
 GPU_SHAPES = {
     "650M": {"num_layers": 33, "hidden_size": 1280, "num_heads": 20},
@@ -79,8 +79,8 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("source", type=Path, nargs="?")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--batches", type=int, default=3, help="of each way in a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batches", type=int, default=2, help="of each way in a round")
     arguments = parser.parse_args()
     if arguments.device == "cuda" and not torch.cuda.is_available():
         sys.exit("no GPU")
@@ -101,7 +101,7 @@ def main() -> None:
             return
         for name, shape in GPU_SHAPES.items():
             measured = _measured(corpus, Path(folder) / name, shape, arguments, records=128)
-            result[name] = {**measured, **_utilisation(measured, shape)}
+            result[name] = {**measured, **_utilisation(measured, shape, corpus)}
         result["accelerator"] = torch.cuda.get_device_name()
         keep("packed_training_gpu", {**result, "records per step": 128})
 
@@ -304,12 +304,17 @@ def _grouped(examples: list[dict[str, list[int]]], size: int) -> list[list[int]]
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
-def _utilisation(measured: dict[str, Any], shape: dict[str, int]) -> dict[str, Any]:
-    """Tokens per second and share of the peak: 6 N + 12 · layers · width · length operations a token."""
-    mean = 400  # residues of a protein, for the share that attention has
-    per_token = 6 * measured["parameters"] + 12 * shape["num_layers"] * shape["hidden_size"] * mean
-    rates = measured["median residues per second"]
-    return {"utilisation": {name: rate * per_token / PEAK_FLOPS for name, rate in rates.items()}}
+def _utilisation(measured: dict[str, Any], shape: dict[str, int], corpus: Corpus) -> dict[str, Any]:
+    """Real tokens per second, and share of the peak: 6 N + 12 · layers · width · length operations a token."""
+    lengths = corpus.lengths + 2
+    length = float((lengths**2).sum() / lengths.sum())  # that the sequence of a token has, on average
+    per_token = 6 * measured["parameters"] + 12 * shape["num_layers"] * shape["hidden_size"] * length
+    per_residue = float(lengths.sum() / corpus.lengths.sum())
+    rates = {name: rate * per_residue for name, rate in measured["median residues per second"].items()}
+    return {
+        "median tokens per second": rates,
+        "utilisation": {name: rate * per_token / PEAK_FLOPS for name, rate in rates.items()},
+    }
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ def gradients(model, picked, targets):
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("window", [1, 3, 31, 32, 33, 50])
+@pytest.mark.parametrize("window", [1, 3, 50, 63, 64, 65])
 @pytest.mark.parametrize("attention", ["grouped", "padded"])
 def test_logits_are_those_of_a_dense_band(shape, records, with_dense, window, attention):
     model = shape(window, attention)
@@ -177,7 +177,7 @@ def test_memory_grows_with_length_times_window():
             model.logits(batch).sum().backward()
         sizes[length] = largest.size
     assert sizes[2000] < 2.1 * sizes[1000]
-    assert sizes[2000] < 2000**2 / 10
+    assert sizes[2000] < 2000**2 / 8
 
 
 def test_bfloat16_keeps_the_window():

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from protlm.types.batch import Batch
 
-SMALLEST_BLOCK = 32
+SMALLEST_BLOCK = 64
 """Queries per block under a narrow window; smaller blocks cost more in calls than they save in work."""
 
 
