@@ -53,9 +53,10 @@ def draw_negatives(
 
     ``uniform`` draws both proteins alike out of those that have a positive link. ``same-species`` draws a
     species as often as positives have it, then two of its proteins alike. ``degree`` draws each protein as
-    often as positives have it, but for rounding: proteins take up slices of a line by their positive links,
-    and every place on it is drawn once on each side, in two orders. What is refused is drawn again by what
-    each protein still lacks, so that those with many links are not thinned out.
+    often as positives have it, but for rounding: proteins take up a line by their positive links, and each
+    of its equal slices is drawn from once, in an order by hash, as if the ends of all links were cut and tied
+    anew. What is refused is drawn again by what each protein still lacks, so that those with many links are
+    not thinned out.
 
     Parameters
     ----------
@@ -86,8 +87,9 @@ def draw_negatives(
         if not missing or idle >= _MAX_IDLE:
             break
         weights = [np.maximum(want - have, 0) for want, have in zip(wanted, got, strict=True)]
-        if idle or min(each.sum() for each in weights) <= 0:
-            weights = wanted
+        if idle:  # what is lacking does not fit together: at first one end of it, then none
+            weights = [weights[0] if idle % 2 else wanted[0], wanted[1]]
+        weights = [each if each.sum() > 0 else want for each, want in zip(weights, wanted, strict=True)]
         draws = _Draws(ends, sampler, weights)
         num_taken = 0
         count_now = max(missing, min(missing << idle, _MOST))
@@ -95,7 +97,7 @@ def draw_negatives(
         for keys in _round(draws, missing, count_now, known, drawn, seed_now):
             num_taken += len(keys)
             for have, proteins in zip(got, draws.sides(keys), strict=True):
-                np.add.at(have, proteins, 1)
+                np.add.at(have, proteins, len(keys) / len(proteins))  # without sides each is on both, by half
         missing -= num_taken
         idle = 0 if num_taken else idle + 1
     return count - missing
@@ -128,7 +130,7 @@ def permuted(counters: np.ndarray, count: int, seed: np.ndarray) -> np.ndarray:
     """
     half = np.uint64(max(1, (max(1, count - 1).bit_length() + 1) // 2))
     low = (np.uint64(1) << half) - np.uint64(1)
-    places = counters.astype(np.uint64)
+    places = counters.astype(np.uint64).reshape(-1)
     outside = np.arange(len(places))
     while len(outside):
         left, right = places[outside] >> half, places[outside] & low
@@ -136,7 +138,7 @@ def permuted(counters: np.ndarray, count: int, seed: np.ndarray) -> np.ndarray:
             left, right = right, left ^ (combine(seed, turn, right) & low)
         places[outside] = (left << half) | right
         outside = outside[places[outside] >= count]
-    return places
+    return places.reshape(counters.shape)
 
 
 class _Draws:
@@ -157,9 +159,15 @@ class _Draws:
         u, v = uniform(combine(hashes, 1)), uniform(combine(hashes, 2))
         if self.sampler == "uniform":
             return _pick(self.members[0], u), _pick(self.members[1], v)
-        if self.sampler == "degree":  # one draw in each of `count` equal slices, in two orders
-            one = (permuted(counters, count, combine(seed, 4)) + u) / count
-            other = (permuted(counters, count, combine(seed, 5)) + v) / count
+        if self.sampler == "degree":  # one draw in each of equal slices, in an order drawn by hash
+            if self.is_sided:
+                one = (permuted(counters, count, combine(seed, 4)) + u) / count
+                other = (permuted(counters, count, combine(seed, 5)) + v) / count
+            else:
+                places = permuted(
+                    np.stack([counters, counters + np.uint64(count)]), 2 * count, combine(seed, 4)
+                )
+                one, other = (places + np.stack([u, v])) / (2 * count)
             return _by_weight(self.sums[0], one), _by_weight(self.sums[1], other)
         anchors = _by_weight(self.degree_sums, uniform(combine(hashes, 3)))
         species = self.species[anchors]

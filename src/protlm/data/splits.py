@@ -109,6 +109,35 @@ def connected_groups(*keys: Values, names: Sequence[str]) -> Groups:
     )
 
 
+def cluster_groups(clusters: np.ndarray, chains_per_record: np.ndarray, *, names: Sequence[str]) -> Groups:
+    """Put records into one group that have chains of one cluster, directly or through others.
+
+    Pairs of proteins link their clusters, so of a dense network nearly all records are one group; hold out
+    clusters and leave out the pairs that straddle instead, as `protlm prepare --holdout` does.
+
+    Parameters
+    ----------
+    clusters
+        Cluster of each chain, record by record, int64; see `protlm.data.clusters.cluster_sequences`.
+    chains_per_record
+        int64 ``[n]``.
+    names
+        A name for each record, all different.
+
+    Examples
+    --------
+    >>> cluster_groups(np.array([3, 5, 5, 8]), np.array([2, 1, 1]), names=["ab", "c", "d"]).codes.tolist()
+    [0, 0, 1]
+    """
+    stops = np.cumsum(chains_per_record)
+    texts = [str(cluster) for cluster in clusters.tolist()]
+    values = [
+        texts[stop - count : stop]
+        for stop, count in zip(stops.tolist(), chains_per_record.tolist(), strict=True)
+    ]
+    return connected_groups(values, names=names)
+
+
 def assign_folds(
     groups: Groups, shares: Sequence[float], *, strata: Sequence[str] | None = None, seed: int = 0
 ) -> np.ndarray:
