@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from transformers import BertConfig, BertForMaskedLM
+from transformers import BertConfig, BertForMaskedLM, RobertaConfig, RobertaForMaskedLM
 
 from fixtures.builders import batch_of, enliven, lively_esm
-from protlm.data.layout import esm_layout, layout_of_vocabulary
+from fixtures.subwords import SUBWORDS
+from protlm.data.layout import esm_layout
 from protlm.errors import ModelError
-from protlm.explain.attention import apc, attention_between, attention_maps, between, residue_tokens
+from protlm.explain.attention import apc, attention_between, attention_maps, residue_tokens
 from protlm.models.architecture_roberta import RobertaArchitecture
 from protlm.models.language_model import LanguageModel
 from protlm.models.longformer import to_longformer
@@ -142,18 +143,26 @@ def test_block_between_chains_leaves_special_tokens_out_before_the_correction():
             np.testing.assert_allclose(found[layer, head], corrected[:3, 3:], atol=1e-6)
 
 
-def test_residues_under_one_token_share_its_row():
-    layout = layout_of_vocabulary("esm")
-    batch = batch_of(layout, "QVQ/DI")
-    merged = type(batch)(**{**vars(batch), "residue_stop": batch.residue_stop.clone()})
-    merged.residue_stop[3] += 2  # the third token stands for three residues
-    assert residue_tokens(batch).tolist() == [1, 2, 3, 6, 7]
-    assert residue_tokens(merged).tolist() == [1, 2, 3, 3, 3, 6, 7]
-    maps = torch.rand(1, 9, 9)
-    is_first = torch.tensor([True] * 5 + [False] * 2)
-    block = between(maps, residue_tokens(merged), is_first, ~is_first)
-    assert torch.equal(block[0, 2], block[0, 4])
-    assert not torch.equal(block[0, 1], block[0, 2])
+def test_residues_under_one_sub_word_share_its_attention():
+    config = RobertaConfig(
+        vocab_size=len(SUBWORDS.tokens),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=24,
+        max_position_embeddings=64,
+        pad_token_id=SUBWORDS.pad_id,
+    )
+    module = RobertaForMaskedLM(config)
+    enliven(module)
+    model = LanguageModel(module, SUBWORDS).eval()
+    batch = batch_of(SUBWORDS, "MLLAB/LLLX")  # <s> M LLA <unk> </s> </s> LL L X </s>
+    assert residue_tokens(batch).tolist() == [1, 2, 2, 2, 3, 6, 6, 7, 8]
+    block = attention_between(model, batch, torch.tensor([True] * 5 + [False] * 4))
+    assert block.shape == (2, 2, 5, 4)
+    torch.testing.assert_close(block[..., 1, :], block[..., 3, :])
+    torch.testing.assert_close(block[..., 0], block[..., 1])
+    assert (block[..., 0, :] - block[..., 1, :]).abs().max() > 1e-3
 
 
 def test_one_sequence_at_a_time():
