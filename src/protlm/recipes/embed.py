@@ -22,6 +22,7 @@ from protlm.models.digest import model_digest
 from protlm.models.embed import embed_records
 from protlm.models.language_model import LanguageModel, Precision
 from protlm.models.loading import load_model
+from protlm.models.residue_level import require_residue_level
 from protlm.progress import Progress
 from protlm.recipes.outputs import claim_file
 from protlm.recipes.prepare import nothing_left
@@ -126,7 +127,11 @@ def embed_file(
         If `out` exists, or the parts there are of another input, model or setting.
     Interrupted
         On Ctrl-C; finished chunks are kept.
+    ModelError
+        If embeddings per residue are asked of a model of sub-words.
     """
+    if per_residue:
+        require_residue_level(model, "embed --per-residue")
     claim_file(out, (".parquet",), force=force)
     source = check_file(source)
     report = ReadReport()
