@@ -81,6 +81,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batches", type=int, default=2, help="of each way in a round")
+    parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     if arguments.device == "cuda" and not torch.cuda.is_available():
         sys.exit("no GPU")
@@ -94,7 +95,7 @@ def main() -> None:
             "records per step": RECORDS_PER_STEP,
         }
         if arguments.device == "cpu":
-            torch.set_num_threads(2)
+            torch.set_num_threads(arguments.threads)
             result["load average before"] = os.getloadavg()[0]
             measured = _measured(corpus, Path(folder), CPU_SHAPE, arguments, records=RECORDS_PER_STEP)
             keep("packed_training", {**result, **measured})
@@ -305,7 +306,7 @@ def _grouped(examples: list[dict[str, list[int]]], size: int) -> list[list[int]]
 
 
 def _utilisation(measured: dict[str, Any], shape: dict[str, int], corpus: Corpus) -> dict[str, Any]:
-    """Real tokens per second, and share of the peak: 6 N + 12 · layers · width · length operations a token."""
+    """Real tokens per second; share of the peak at 6 N + 12 · layers · width · length operations each."""
     lengths = corpus.lengths + 2
     length = float((lengths**2).sum() / lengths.sum())  # that the sequence of a token has, on average
     per_token = 6 * measured["parameters"] + 12 * shape["num_layers"] * shape["hidden_size"] * length
