@@ -90,7 +90,7 @@ def test_a_run_has_what_a_reader_needs(tmp_path, model):
     predictions = pl.read_parquet(run.table_path("predictions"))
     methods = ["tiny", "tiny, random weights", "majority", "mutation_count", "v_gene", "ends"]
     assert predictions["method"].unique(maintain_order=True).to_list() == methods
-    assert predictions["probability"].is_between(0, 1).all()
+    assert predictions["prediction"].is_between(0, 1).all()
     per_method = predictions.group_by("method", "seed").len()
     assert set(per_method["len"]) == {120}
     metrics = pl.read_parquet(run.table_path("metrics"))
@@ -99,7 +99,7 @@ def test_a_run_has_what_a_reader_needs(tmp_path, model):
     assert ((defined["low"] <= defined["value"] + 1e-9) & (defined["value"] <= defined["high"] + 1e-9)).all()
     differences = pl.read_parquet(run.table_path("differences"))
     assert set(differences["first"]) == {"tiny"}
-    manifest = run.read_json("data_manifest.json")
+    manifest = next(iter(run.read_json("data_manifest.json")["tasks"].values()))
     assert manifest["task"]["target"]["kind"] == "shuffled-pairs"
     assert manifest["splits"]["chain"]["shared_chains"] == 0
     assert manifest["num_records"] == 120  # 60 native and 60 shuffled pairs; the other seed has other pairs
@@ -231,7 +231,7 @@ def test_the_pool_of_sabdab_has_1941_distinct_pairs(shared_data, tmp_path):
     run = evaluate_task(
         "native-pairs-sabdab", [], [shared_data], tmp_path / "run", seeds=1, num_draws=100, say=quiet
     )
-    manifest = run.read_json("data_manifest.json")
+    manifest = next(iter(run.read_json("data_manifest.json")["tasks"].values()))
     assert manifest["left_out"] == {"a pair that was there before": 5180 - 1941}
     split = manifest["splits"]["chain"]
     assert sum(split["sizes"].values()) == 2 * 1941
@@ -245,7 +245,7 @@ def test_specificity_is_confounded_by_publication_unless_split_by_it(shared_data
     run = evaluate_task(
         "specificity-cov-rbd", [], [shared_data], tmp_path / "run", seeds=1, num_draws=100, say=quiet
     )
-    manifest = run.read_json("data_manifest.json")
+    manifest = next(iter(run.read_json("data_manifest.json")["tasks"].values()))
     assert manifest["confounded"]["clonotype"]["is_confounded"]
     assert manifest["splits"]["publication"]["shared_values"]["Sources"]["shared"] == 0
     assert manifest["splits"]["clonotype"]["shared_values"]["clonotype"]["shared"] == 0

@@ -16,7 +16,10 @@ PoolingName = Annotated[
 ]
 RandomWeights = Annotated[
     bool,
-    typer.Option("--random-weights", help="also each distinct network with random weights, as a baseline"),
+    typer.Option(
+        "--random-weights/--no-random-weights",
+        help="also each distinct network with random weights, as a baseline",
+    ),
 ]
 Cache = Annotated[
     Path | None, typer.Option(help="where features are kept; $PROTLM_CACHE or the user's cache if not said")
@@ -31,13 +34,24 @@ def add_to(verbs: typer.Typer) -> None:
 
 
 def tasks(
-    task: Annotated[str, typer.Option(help="name of a task card, or a .yaml file")],
+    task: Annotated[
+        list[str] | None,
+        typer.Option(help="name of a task card, or a .yaml file; repeat; `all` that are here"),
+    ] = None,
     data: Annotated[
-        list[str], typer.Option(help="folder with the card's files, the file itself, or NAME=FILE; repeat")
-    ],
-    out: Out,
+        list[str] | None,
+        typer.Option(help="folder with the cards' files, the file itself, or NAME=FILE; repeat"),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Run folder to make")] = None,
     model: Models = None,
+    is_list: Annotated[
+        bool, typer.Option("--list", help="only list the cards, and with --data which files are there")
+    ] = False,
     pooling: PoolingName = "mean",
+    max_records: Annotated[
+        int | None,
+        typer.Option(help="records of either side of a given split, or of all, chosen by content", min=10),
+    ] = None,
     seeds: Annotated[
         int | None,
         typer.Option(
@@ -47,7 +61,7 @@ def tasks(
     skip_filter: Annotated[
         list[str] | None, typer.Option(help="a filter of the card that is not applied; repeat")
     ] = None,
-    random_weights: RandomWeights = False,
+    random_weights: RandomWeights = True,
     cache: Cache = None,
     device: Device = "auto",
     precision: PrecisionName = "float32",
@@ -55,14 +69,23 @@ def tasks(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Judge frozen models on a task card, with trivial baselines on the same folds."""
-    from protlm.recipes.evaluate_task import evaluate_task
+    """Judge frozen models on task cards, with trivial baselines on the same folds."""
+    from protlm.recipes.list_tasks import card_lines, cards_here
 
-    run = evaluate_task(
-        task,
+    if is_list:
+        typer.echo("\n".join(card_lines(data or [])))
+        return
+    for name, value in (("--task", task), ("--data", data), ("--out", out)):
+        if not value:
+            raise typer.BadParameter("is needed", param_hint=name)
+    from protlm.recipes.evaluate_task import evaluate_tasks
+
+    run = evaluate_tasks(
+        cards_here(data or []) if task == ["all"] else list(task or []),
         model or [],
-        list(data),
-        out,
+        list(data or []),
+        out or Path(),
+        max_records=max_records,
         pooling=options.choice("--pooling", pooling, ("mean", "begin")),  # type: ignore[arg-type]
         seeds=seeds,
         skip_filters=skip_filter or [],
@@ -100,7 +123,7 @@ def pairs(
         ),
     ] = 3,
     pooling: PoolingName = "mean",
-    random_weights: RandomWeights = False,
+    random_weights: RandomWeights = True,
     cache: Cache = None,
     device: Device = "auto",
     precision: PrecisionName = "float32",
@@ -144,6 +167,8 @@ def _print(run: Run, as_json: bool) -> None:
     if as_json:
         typer.echo(metrics.write_ndjson(), nl=False)
         return
-    facts = run.read_json("data_manifest.json")
-    differences = pl.read_parquet(run.table_path("differences"))
-    typer.echo("\n".join(task_lines(metrics, differences, facts["task"], facts["confounded"])))
+    tables = [pl.read_parquet(run.table_path(name)) for name in ("differences", "verdicts")]
+    tasks = run.read_json("data_manifest.json")["tasks"]
+    for line in task_lines(metrics, *tables, tasks):
+        is_bad = "BELOW OR EQUAL" in line or line.startswith("CONFOUNDED")
+        typer.secho(line, fg=typer.colors.RED if is_bad else None)

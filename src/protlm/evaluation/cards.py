@@ -1,147 +1,49 @@
 """Task cards: what is predicted from what, on which split, beside which baselines and published numbers."""
 
-import re
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from protlm.config import BaseConfig, Rate
-from protlm.data.pairs import Negatives
+from protlm.config import BaseConfig
 from protlm.errors import ConfigError, did_you_mean
-from protlm.statistics.classification import METRICS
+from protlm.evaluation.card_parts import (
+    ByColumn,
+    BySource,
+    ChainSource,
+    Classes,
+    DataSource,
+    Filter,
+    Labels,
+    Number,
+    Published,
+    SequenceTable,
+    ShuffledPairs,
+    Split,
+    Target,
+)
+from protlm.statistics.classification import METRICS as BINARY_METRICS
+from protlm.statistics.predictions import METRICS, PRIMARY
+from protlm.types.target import Kind, Level
 
-BASELINES = ("majority", "mutation_count", "v_gene", "ends", "ends_and_source")
+ANTIBODY_BASELINES = ("mutation_count", "v_gene", "ends", "ends_and_source")
+BASELINES = (
+    "majority",
+    "length",
+    "composition",
+    "kmer",
+    "one_hot",
+    "nearest",
+    "degree",
+    "residue",
+    "window",
+    "position",
+    *ANTIBODY_BASELINES,
+)
 """What stands beside every model; see `protlm.evaluation.trivial`."""
-
-
-def _regular_expression(value: str) -> str:
-    try:
-        re.compile(value)
-    except re.error as error:
-        raise ValueError(f"{value!r} is no regular expression: {error}") from None
-    return value
-
-
-class Filter(BaseConfig):
-    """Which rows stay. A row that fails is counted under the filter's name."""
-
-    name: str
-    """For messages, and for `--skip-filter`."""
-    column: str
-    matches: str
-    """A regular expression that is searched for in the trimmed text of the column."""
-    negate: bool = False
-    """Keep the rows that do not match."""
-
-    @field_validator("matches")
-    @classmethod
-    def _compiles(cls, value: str) -> str:
-        return _regular_expression(value)
-
-
-class DataSource(BaseConfig):
-    """One file of a card and how to read it."""
-
-    name: str
-    file: str
-    """Path below the data folder."""
-    heavy: str | None = None
-    """Column of the heavy chain; looked for by its usual names if not given."""
-    light: str | None = None
-    id: str | None = None
-    genes: dict[Literal["heavy_v", "heavy_j", "light_v", "light_j"], str] = Field(default_factory=dict)
-    """Columns of gene calls, where they do not have their usual names."""
-    source: str | None = None
-    """Column that says where a row is from, such as its publication; the file itself if not given."""
-    filters: tuple[Filter, ...] = ()
-    human: Filter | None = None
-    """Which rows are compared with human germline genes; all, if not given, where most look human."""
-    licence: str
-    citation: str
-    origin: str
-    """Where the file is from: repository, commit and path."""
-    sha256: str | None = None
-    """Of the file that the card was made with; another one is said, not refused."""
-
-
-class ShuffledPairs(BaseConfig):
-    """Pairs with an exchanged light chain (1, the positive class) against native pairs (0)."""
-
-    kind: Literal["shuffled-pairs"] = "shuffled-pairs"
-    negatives: Negatives = "random"
-    within: str | None = None
-    """Column whose values are not mixed by a shuffle, such as the organism."""
-
-
-class ByColumn(BaseConfig):
-    """Classes by the value of a column."""
-
-    kind: Literal["column"] = "column"
-    column: str
-    positive: tuple[str, ...]
-    negative: tuple[str, ...]
-
-    @model_validator(mode="after")
-    def _is_disjoint(self) -> "ByColumn":
-        if both := sorted(set(self.positive) & set(self.negative)):
-            raise ValueError(f"{both[0]!r} is in both classes")
-        return self
-
-
-class BySource(BaseConfig):
-    """Classes by the file that a row is from: a demonstration of confounding, whatever comes out."""
-
-    kind: Literal["source"] = "source"
-    positive: tuple[str, ...]
-    negative: tuple[str, ...]
-    without: tuple[str, ...] = ()
-    """Files whose heavy CDR3s are left out of the negative class, as those of the positive class are."""
-
-
-Target = Annotated[ShuffledPairs | ByColumn | BySource, Field(discriminator="kind")]
-
-
-class Split(BaseConfig):
-    """Which records may not be on two sides."""
-
-    name: str
-    by: tuple[str, ...]
-    """Keys that are joined to connected components: ``clonotype``, ``chain``, or columns."""
-    separators: dict[str, str] = Field(default_factory=dict)
-    """For columns of `by` with several values in a cell, such as two publications: a regular expression of
-    what is between them. Records that share one of the values stay together."""
-    folds: Annotated[int, Field(ge=3)] = 5
-    cdr3_identity: Rate = 0.8
-    """Of the key ``clonotype``."""
-    stratify: bool = True
-    """Whether the folds have alike shares of the classes."""
-
-    @model_validator(mode="after")
-    def _separators_fit(self) -> "Split":
-        for column, separator in self.separators.items():
-            if column not in self.by or column in ("clonotype", "chain"):
-                raise ValueError(f"a separator for '{column}', which is no column of 'by' of '{self.name}'")
-            _regular_expression(separator)
-        return self
-
-
-class Published(BaseConfig):
-    """Numbers from the literature; not on these data, so only for orientation."""
-
-    model: str
-    data: str
-    metrics: dict[str, float]
-    reference: str
-
-    @field_validator("metrics")
-    @classmethod
-    def _known(cls, value: dict[str, float]) -> dict[str, float]:
-        if unknown := sorted(set(value) - set(METRICS)):
-            raise ValueError(f"unknown metric '{unknown[0]}'; {did_you_mean(unknown[0], METRICS)}")
-        return value
+_OF_RESIDUES = ("majority", "residue", "window", "position")
 
 
 class TaskCard(BaseConfig):
@@ -152,27 +54,77 @@ class TaskCard(BaseConfig):
     title: str
     about: str
     """What a good result would mean, and what it would not."""
-    level: Literal["pair"] = "pair"
-    """What has one label: a pair of a heavy and a light chain."""
+    level: Level = "pair"
+    """What has one label: a record, a pair of chains, or each residue."""
     data: Annotated[tuple[DataSource, ...], Field(min_length=1)]
+    availability: Literal["here", "download"] = "here"
+    """Whether the developers' data folder has the files; `download` was proved on made-up files alone."""
     target: Target
+    receptor: Literal["antibody", "none"] = "none"
+    """Whether the chains of `DataSource.chains` are numbered and compared with germline genes."""
     crop: tuple[int, int] | None = None
     """First and last IMGT position to keep; chains that do not reach both are left out."""
+    max_residues: Annotated[int, Field(ge=2)] | None = None
+    """Of a chain; longer ones are treated as `long` says, and counted."""
+    long: Literal["drop", "middle", "end"] = "drop"
+    """Left out, or kept without the middle (as DeepLoc does) or the end."""
+    max_records: Annotated[int, Field(ge=10)] | None = None
+    """Of either side of a given split, or of all: a cut by content key to keep within two cores."""
+    encoder: Literal["together", "separate"] = "together"
+    """Whether the chains of a record are read by the model in one input, or each alone."""
+    is_ordered: bool = True
+    """Whether the chains of a pair have roles; of pairs without, features do not depend on the order."""
+    macro_by: str | None = None
+    """Column of the parts over which `macro_auroc` and `macro_auc01` are means, such as the epitope."""
     splits: Annotated[tuple[Split, ...], Field(min_length=1)]
     seeds: Annotated[int, Field(ge=1)] = 3
-    """Repetitions with other folds and, where there is a shuffle, another shuffle."""
-    metrics: tuple[str, ...] = METRICS
-    baselines: tuple[str, ...] = BASELINES
+    """Repetitions with other folds and, where there is a shuffle, another shuffle. Given splits have one."""
+    num_draws: Annotated[int, Field(ge=10)] = 2000
+    """Bootstrap samples."""
+    metrics: tuple[str, ...] = ()
+    """All of the kind, if not given."""
+    rank_by: str = ""
+    """The metric of verdicts; see `protlm.statistics.predictions.PRIMARY`."""
+    baselines: tuple[str, ...] = ("majority", *ANTIBODY_BASELINES)
     published: tuple[Published, ...] = ()
+
+    @property
+    def kind(self) -> Kind:
+        """What is predicted, in the words of `protlm.types.target`."""
+        kind = self.target.kind
+        return kind if kind in ("classes", "labels", "value") else "binary"
+
+    @property
+    def primary(self) -> str:
+        """The metric that methods are ranked by."""
+        return self.rank_by or PRIMARY[self.kind]
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The metrics that are reported, the primary one first."""
+        known = self.metrics or METRICS[self.kind]
+        if not self.metrics and self.kind == "binary":
+            known = (*BINARY_METRICS, *(("macro_auroc", "macro_auc01") if self.macro_by else ()))
+        return (self.primary, *(name for name in known if name != self.primary))
+
+    @property
+    def is_antibody_pairs(self) -> bool:
+        """Whether records are a heavy and a light chain as `DataSource.heavy` and `light` name them."""
+        return not any(source.chains for source in self.data)
+
+    def columns(self) -> tuple[str, ...]:
+        """List the columns that splits and means ask for, each once."""
+        names = [split.column for split in self.splits] + [self.macro_by]
+        return tuple(dict.fromkeys(name for name in names if name is not None))
 
     @model_validator(mode="after")
     def _fits_together(self) -> "TaskCard":
-        for what, given, known in (
-            ("metric", self.metrics, METRICS),
-            ("baseline", self.baselines, BASELINES),
-        ):
-            if unknown := sorted(set(given) - set(known)):
-                raise ValueError(f"unknown {what} '{unknown[0]}'; {did_you_mean(unknown[0], known)}")
+        known = METRICS[self.kind]
+        asked = [*self.metrics, *([self.rank_by] if self.rank_by else [])]
+        asked += [metric for each in self.published for metric in each.metrics]
+        for what, given, names in (("metric", asked, known), ("baseline", self.baselines, BASELINES)):
+            if unknown := sorted(set(given) - set(names)):
+                raise ValueError(f"unknown {what} '{unknown[0]}'; {did_you_mean(unknown[0], names)}")
         names = [source.name for source in self.data]
         if isinstance(self.target, BySource):
             used = set(self.target.positive + self.target.negative + self.target.without)
@@ -180,13 +132,27 @@ class TaskCard(BaseConfig):
                 raise ValueError(f"the target names '{missing[0]}', which is not among the data")
         if len(set(names)) != len(names):
             raise ValueError("two data sources have one name")
+        if self.is_antibody_pairs and self.level != "pair":
+            raise ValueError("data without 'chains' are pairs of a heavy and a light chain: level 'pair'")
+        self._check_level()
+        return self
+
+    def _check_level(self) -> None:
+        if isinstance(self.target, ShuffledPairs | BySource) and not self.is_antibody_pairs:
+            raise ValueError(f"a target '{self.target.kind}' is of heavy and light chains, not of 'chains'")
         if isinstance(self.target, ShuffledPairs):
             for split in self.splits:
-                if "chain" not in split.by:
+                if "chain" not in split.by or split.is_given:
                     raise ValueError(
                         f"split '{split.name}' of shuffled pairs must keep a 'chain' in one fold"
                     )
-        return self
+        if self.level == "residue":
+            if not isinstance(self.target, ByColumn | Classes):
+                raise ValueError(f"residues have classes, not a target '{self.target.kind}'")
+            if foreign := sorted(set(self.baselines) - set(_OF_RESIDUES)):
+                raise ValueError(f"baseline '{foreign[0]}' is not of residues: {', '.join(_OF_RESIDUES)}")
+        elif own := sorted(set(self.baselines) & set(_OF_RESIDUES[1:])):
+            raise ValueError(f"baseline '{own[0]}' is of residues, and the card is of level '{self.level}'")
 
 
 def shipped_cards() -> list[str]:
@@ -224,3 +190,25 @@ def load_card(name: str) -> TaskCard:
 def _shipped() -> Iterator[Path]:
     folder = Path(str(files("protlm.evaluation") / "tasks"))
     return iter(sorted(folder.glob("*.yaml")))
+
+
+__all__ = [
+    "ANTIBODY_BASELINES",
+    "BASELINES",
+    "ByColumn",
+    "BySource",
+    "ChainSource",
+    "Classes",
+    "DataSource",
+    "Filter",
+    "Labels",
+    "Number",
+    "Published",
+    "SequenceTable",
+    "ShuffledPairs",
+    "Split",
+    "Target",
+    "TaskCard",
+    "load_card",
+    "shipped_cards",
+]

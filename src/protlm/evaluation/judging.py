@@ -3,37 +3,27 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from protlm.evaluation.cards import BySource, TaskCard
-from protlm.evaluation.probes import majority, num_paths, out_of_fold
+from protlm.evaluation.methods import Method, predict
 from protlm.evaluation.task_data import TaskData, Trial
-from protlm.evaluation.trivial import CONFOUNDED_ABOVE, end_features, mutation_features, v_gene_features
+from protlm.evaluation.trivial import CONFOUNDED_ABOVE
 from protlm.statistics.bootstrap import Interval
-from protlm.statistics.classification import (
+from protlm.statistics.classification import mean_and_sem
+from protlm.statistics.predictions import (
     METRICS,
-    MetricDraws,
-    Predictions,
-    bootstrap_classification,
-    classification_metrics,
-    mean_and_sem,
+    SMALLER_IS_BETTER,
+    Draws,
+    Judgement,
+    bootstrap_predictions,
+    prediction_metrics,
 )
 
-NUM_DRAWS = 2000
 _CONFOUNDERS = ("ends", "ends_and_source")
-
-
-@dataclass(frozen=True)
-class Method:
-    """A model or a baseline: one vector for each record of the task."""
-
-    name: str
-    kind: Literal["model", "baseline"]
-    features: np.ndarray | None
-    """``[n, d]``; `None` for the majority class, which looks at nothing."""
 
 
 @dataclass(frozen=True)
@@ -41,66 +31,18 @@ class Judged:
     """The tables of a task."""
 
     predictions: pl.DataFrame
-    """``split, seed, method, kind, id, label, probability, fold, group``."""
+    """``split, seed, method, kind, id, index, label, prediction, fold, group``: `label` is the number of a class
+    or a value, `index` the 0-based one of a residue; several labels have a row each, named by `class`."""
     metrics: pl.DataFrame
     """``split, method, kind, metric, value, low, high, n, n_groups, n_seeds, fold_mean, fold_sem``."""
     differences: pl.DataFrame
     """``split, first, second, metric, first_value, second_value, difference, low, high, n, n_groups``."""
+    verdicts: pl.DataFrame
+    """``split, model, metric, value, low, high, n, n_groups, baseline, baseline_value, difference,
+    difference_low, difference_high, verdict``: each model beside the best baseline."""
     confounded: dict[str, dict[str, Any]]
     """By split: which baseline of ends, length and source is best, its AUROC with interval, the verdict."""
     notes: list[str]
-
-
-def baseline_methods(card: TaskCard, data: TaskData) -> tuple[list[Method], list[str]]:
-    """Make the baselines that the data allow.
-
-    Parameters
-    ----------
-    card
-        Names them.
-    data
-        What they look at.
-
-    Returns
-    -------
-    list of Method
-        In the order of the card.
-    list of str
-        Which are missing, and why.
-    """
-    makers: dict[str, tuple[Callable[[], np.ndarray | None], str]] = {
-        "mutation_count": (
-            lambda: mutation_features(data.records),
-            "chains have no germline to count from",
-        ),
-        "v_gene": (lambda: v_gene_features(data.records), "no chain has a V call"),
-        "ends": (lambda: end_features(data.records), ""),
-        "ends_and_source": (lambda: end_features(data.records, data.sources), ""),
-    }
-    methods, notes = [], []
-    for name in card.baselines:
-        if name == "majority":
-            methods.append(Method(name, "baseline", None))
-            continue
-        make, reason = makers[name]
-        features = make()
-        if features is None:
-            notes.append(f"no baseline '{name}': {reason}")
-        else:
-            methods.append(Method(name, "baseline", features))
-    return methods, notes
-
-
-def num_fits(data: TaskData, methods: Sequence[Method]) -> int:
-    """Give how often `judge` reports progress.
-
-    Parameters
-    ----------
-    data, methods
-        As for `judge`.
-    """
-    fitted = sum(method.features is not None for method in methods)
-    return fitted * sum(num_paths(len(np.unique(trial.folds))) for trial in data.trials)
 
 
 def judge(
@@ -108,7 +50,7 @@ def judge(
     data: TaskData,
     methods: Sequence[Method],
     *,
-    num_draws: int = NUM_DRAWS,
+    num_draws: int | None = None,
     on_fit: Callable[[], None] | None = None,
 ) -> Judged:
     """Fit every method on every trial and compare them.
@@ -125,92 +67,104 @@ def judge(
     methods
         Models and baselines.
     num_draws
-        Bootstrap samples.
+        Bootstrap samples; as the card says if not given.
     on_fit
-        Called `num_fits` times.
+        Called `num_steps` times.
     """
+    num_draws = card.num_draws if num_draws is None else num_draws
     tables, notes = [], []
     by_split: dict[str, dict[str, list[tuple[Trial, np.ndarray]]]] = {}
     for method in methods:
         unconverged = 0
         for trial in data.trials:
-            chances, failed = _predict(method, trial, on_fit)
+            outputs, failed = predict(method, data, trial, is_ordered=card.is_ordered, on_fit=on_fit)
             unconverged += failed
-            by_split.setdefault(trial.split, {}).setdefault(method.name, []).append((trial, chances))
-            tables.append(_prediction_table(data, method, trial, chances))
+            by_split.setdefault(trial.split, {}).setdefault(method.name, []).append((trial, outputs))
+            tables.append(_prediction_table(data, method, trial, outputs))
         if unconverged:
             notes.append(f"{method.name}: {unconverged} fits stopped at the most iterations")
     kinds = {method.name: method.kind for method in methods}
-    metric_rows: list[dict[str, Any]] = []
-    difference_rows: list[dict[str, Any]] = []
+    rows: dict[str, list[dict[str, Any]]] = {"metrics": [], "differences": [], "verdicts": []}
     confounded = {}
     for split, found in by_split.items():
-        draws = {name: _draws(results, num_draws) for name, results in found.items()}
-        metric_rows += [
-            row for name in found for row in _metric_rows(split, name, kinds[name], found[name], draws[name])
-        ]
-        for first, second in _comparisons(draws, kinds):
-            difference_rows += _difference_rows(split, first, second, draws)
-        confounded[split] = _verdict(card, draws)
+        draws = {name: _draws(card, results, num_draws) for name, results in found.items()}
+        for name, results in found.items():
+            rows["metrics"] += _metric_rows(card, split, name, kinds[name], results, draws[name])
+        best = _best(card, draws, kinds)
+        models = [name for name in draws if kinds[name] == "model"]
+        beside = [(name, best) for name in models if best is not None]
+        for first, second in [*combinations(models, 2), *beside]:
+            rows["differences"] += _difference_rows(card, split, first, second, draws)
+        rows["verdicts"] += [_verdict_row(card, split, name, best, draws) for name in models]
+        confounded[split] = _confounding(card, draws)
     return Judged(
         predictions=pl.concat(tables),
-        metrics=pl.DataFrame(metric_rows).filter(pl.col("metric").is_in(card.metrics)),
-        differences=pl.DataFrame(difference_rows, schema=_DIFFERENCES),
+        metrics=pl.DataFrame(rows["metrics"]),
+        differences=pl.DataFrame(rows["differences"], schema=_DIFFERENCES),
+        verdicts=pl.DataFrame(rows["verdicts"], schema=_VERDICTS),
         confounded=confounded,
         notes=notes,
     )
 
 
-def best_baseline(metrics: pl.DataFrame, split: str) -> str | None:
-    """Name the baseline with the highest AUROC; `None` where there is none.
-
-    Parameters
-    ----------
-    metrics
-        The table of `Judged`.
-    split
-        One of its splits.
-    """
-    rows = metrics.filter(
-        (pl.col("split") == split) & (pl.col("kind") == "baseline") & (pl.col("metric") == "auroc")
-    ).sort("value", descending=True, nulls_last=True, maintain_order=True)
-    return None if rows.is_empty() else str(rows["method"][0])
-
-
-def _predict(method: Method, trial: Trial, on_fit: Callable[[], None] | None) -> tuple[np.ndarray, int]:
-    if method.features is None:
-        return majority(trial.labels, trial.folds), 0
-    found = out_of_fold(method.features[trial.rows], trial.labels, trial.folds, on_fit=on_fit)
-    return found.probabilities, found.num_unconverged
-
-
-def _prediction_table(data: TaskData, method: Method, trial: Trial, chances: np.ndarray) -> pl.DataFrame:
-    return pl.DataFrame(
+def _prediction_table(data: TaskData, method: Method, trial: Trial, outputs: np.ndarray) -> pl.DataFrame:
+    chosen = np.flatnonzero(trial.tested)
+    names, places = data.names(trial.rows[chosen])
+    table = pl.DataFrame(
         {
-            "id": [data.records[row].id for row in trial.rows.tolist()],
-            "label": trial.labels,
-            "probability": chances,
-            "fold": trial.folds.astype(np.int32),
-            "group": trial.groups.astype(np.int32),
+            "id": names,
+            "index": pl.Series(places if places is not None else [None] * len(names), dtype=pl.Int32),
+            "fold": trial.folds[chosen].astype(np.int32),
+            "group": trial.groups[chosen].astype(np.int32),
         }
-    ).select(
+    )
+    given, right = outputs[chosen], trial.labels[chosen].astype(np.float64)
+    classes: list[str | None] = [None] if given.ndim == 1 else list(data.target.classes)
+    parts = [
+        table.with_columns(
+            pl.Series("label", right if name is None else right[:, column]),
+            pl.Series("prediction", given if name is None else given[:, column]),
+            pl.lit(name, dtype=pl.String).alias("class"),
+        )
+        for column, name in enumerate(classes)
+    ]
+    return pl.concat(parts).select(
         pl.lit(trial.split).alias("split"),
         pl.lit(trial.seed, dtype=pl.Int32).alias("seed"),
         pl.lit(method.name).alias("method"),
         pl.lit(method.kind).alias("kind"),
-        pl.all(),
+        "id",
+        "index",
+        "class",
+        "label",
+        "prediction",
+        "fold",
+        "group",
     )
 
 
-def _draws(results: Sequence[tuple[Trial, np.ndarray]], num_draws: int) -> MetricDraws:
-    repetitions = [Predictions(chances, trial.labels, trial.groups) for trial, chances in results]
-    return bootstrap_classification(repetitions, num_units=results[0][0].num_groups, num_draws=num_draws)
+def _draws(card: TaskCard, results: Sequence[tuple[Trial, np.ndarray]], num_draws: int) -> Draws:
+    repetitions, units = [], 0
+    used = np.unique(np.concatenate([trial.groups[trial.tested] for trial, _ in results]))
+    for trial, outputs in results:
+        chosen = trial.tested
+        groups = np.searchsorted(used, trial.groups[chosen])
+        parts = None if trial.parts is None else trial.parts[chosen]
+        repetitions.append(Judgement(outputs[chosen], trial.labels[chosen], groups, parts))
+        units = len(used)
+    return bootstrap_predictions(card.kind, repetitions, num_units=units, num_draws=num_draws)
 
 
 def _metric_rows(
-    split: str, name: str, kind: str, results: Sequence[tuple[Trial, np.ndarray]], draws: MetricDraws
+    card: TaskCard,
+    split: str,
+    name: str,
+    kind: str,
+    results: Sequence[tuple[Trial, np.ndarray]],
+    draws: Draws,
 ) -> list[dict[str, Any]]:
-    by_fold = np.array([_fold_statistics(trial, chances) for trial, chances in results]).mean(axis=0)
+    by_fold = np.array([_fold_statistics(card.kind, *result) for result in results]).mean(axis=0)
+    known = METRICS[card.kind]
     return [
         {
             "split": split,
@@ -221,18 +175,18 @@ def _metric_rows(
             "n": draws.n,
             "n_groups": draws.num_units,
             "n_seeds": len(results),
-            "fold_mean": float(by_fold[place, 0]),
-            "fold_sem": float(by_fold[place, 1]),
+            "fold_mean": float(by_fold[known.index(metric), 0]),
+            "fold_sem": float(by_fold[known.index(metric), 1]),
         }
-        for place, metric in enumerate(METRICS)
+        for metric in card.shown
     ]
 
 
-def _fold_statistics(trial: Trial, chances: np.ndarray) -> list[tuple[float, float]]:
+def _fold_statistics(kind: str, trial: Trial, outputs: np.ndarray) -> list[tuple[float, float]]:
     """Give mean and standard error over the folds of one trial, by metric."""
     by_fold = [
-        classification_metrics(chances[trial.folds == fold], trial.labels[trial.folds == fold])
-        for fold in np.unique(trial.folds)
+        prediction_metrics(kind, outputs[trial.folds == fold], trial.labels[trial.folds == fold])
+        for fold in trial.rounds.tested
     ]
     return [mean_and_sem(column) for column in np.array(by_fold).T]
 
@@ -241,13 +195,13 @@ def _bounds(interval: Interval) -> dict[str, float]:
     return {"value": interval.value, "low": interval.low, "high": interval.high}
 
 
-def _comparisons(draws: dict[str, MetricDraws], kinds: dict[str, str]) -> list[tuple[str, str]]:
-    """List each pair of models, and each model with the baseline of the highest AUROC."""
-    models = [name for name in draws if kinds[name] == "model"]
-    place = METRICS.index("auroc")
-    baselines = [name for name in draws if kinds[name] == "baseline"]
-    best = max(baselines, key=lambda name: draws[name].values[place], default=None)
-    return [*combinations(models, 2), *((name, best) for name in models if best is not None)]
+def _best(card: TaskCard, draws: dict[str, Draws], kinds: dict[str, str]) -> str | None:
+    """Name the baseline that is best by the primary metric; `None` where none has a value."""
+    place = METRICS[card.kind].index(card.primary)
+    sign = -1 if card.primary in SMALLER_IS_BETTER else 1
+    values = {name: sign * draws[name].values[place] for name in draws if kinds[name] == "baseline"}
+    there = {name: value for name, value in values.items() if not np.isnan(value)}
+    return max(there, key=lambda name: there[name]) if there else next(iter(values), None)
 
 
 _DIFFERENCES = pl.Schema(
@@ -265,15 +219,33 @@ _DIFFERENCES = pl.Schema(
         "n_groups": pl.Int64,
     }
 )
+_VERDICTS = pl.Schema(
+    {
+        "split": pl.String,
+        "model": pl.String,
+        "metric": pl.String,
+        "value": pl.Float64,
+        "low": pl.Float64,
+        "high": pl.Float64,
+        "n": pl.Int64,
+        "n_groups": pl.Int64,
+        "baseline": pl.String,
+        "baseline_value": pl.Float64,
+        "difference": pl.Float64,
+        "difference_low": pl.Float64,
+        "difference_high": pl.Float64,
+        "verdict": pl.String,
+    }
+)
 
 
 def _difference_rows(
-    split: str, first: str, second: str, draws: dict[str, MetricDraws]
+    card: TaskCard, split: str, first: str, second: str, draws: dict[str, Draws]
 ) -> list[dict[str, Any]]:
     difference = draws[first].minus(draws[second])
     rows = []
-    for place, metric in enumerate(METRICS):
-        interval = difference.interval(metric)
+    for metric in card.shown:
+        interval, place = difference.interval(metric), METRICS[card.kind].index(metric)
         rows.append(
             {
                 "split": split,
@@ -292,14 +264,41 @@ def _difference_rows(
     return rows
 
 
-def _verdict(card: TaskCard, draws: dict[str, MetricDraws]) -> dict[str, Any]:
-    place = METRICS.index("auroc")
-    names = [name for name in _CONFOUNDERS if name in draws]
+def _verdict_row(
+    card: TaskCard, split: str, name: str, best: str | None, draws: dict[str, Draws]
+) -> dict[str, Any]:
+    own = draws[name]
+    row: dict[str, Any] = {"split": split, "model": name, "metric": card.primary}
+    row |= {**_bounds(own.interval(card.primary)), "n": own.n, "n_groups": own.num_units}
+    if best is None:
+        return row | {"verdict": "no baseline"}
+    gap = own.minus(draws[best]).interval(card.primary)
+    return row | {
+        "baseline": best,
+        "baseline_value": draws[best].interval(card.primary).value,
+        "difference": gap.value,
+        "difference_low": gap.low,
+        "difference_high": gap.high,
+        "verdict": _verdict(gap, is_smaller_better=card.primary in SMALLER_IS_BETTER),
+    }
+
+
+def _verdict(gap: Interval, *, is_smaller_better: bool) -> str:
+    """Say on which side of the best baseline a model is: ``above`` where the interval is clear of zero."""
+    value, low = (-gap.value, -gap.high) if is_smaller_better else (gap.value, gap.low)
+    if np.isnan(value):
+        return "undefined"
+    return "below" if value <= 0 else "above" if low > 0 else "not clear"
+
+
+def _confounding(card: TaskCard, draws: dict[str, Draws]) -> dict[str, Any]:
     by_construction = isinstance(card.target, BySource)
+    names = [name for name in _CONFOUNDERS if name in draws and card.kind == "binary"]
     facts: dict[str, Any] = {"threshold": CONFOUNDED_ABOVE, "by_construction": by_construction}
+    facts["is_asked"] = card.kind == "binary" and any(name in card.baselines for name in _CONFOUNDERS)
     if not names:
         return {**facts, "is_confounded": by_construction, "baseline": None}
-    worst = max(names, key=lambda name: draws[name].values[place])
+    worst = max(names, key=lambda name: draws[name].interval("auroc").value)
     interval = draws[worst].interval("auroc")
     is_confounded = by_construction or interval.value > CONFOUNDED_ABOVE
     return {**facts, "is_confounded": is_confounded, "baseline": worst, "auroc": _bounds(interval)}

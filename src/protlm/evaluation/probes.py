@@ -1,64 +1,117 @@
 """Linear probes on fixed features: what a frozen encoder knows, judged on folds it was not fitted to."""
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 
 from protlm.errors import DataError
+from protlm.evaluation.learners import (
+    FEW_STRENGTHS,
+    LARGE,
+    STRENGTHS,
+    Features,
+    fit_path,
+    loss,
+    num_numbers,
+)
+from protlm.types.target import Kind
 
-STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
-"""Inverse strengths C of the L2 penalty that are tried, from strong to weak."""
-_MAX_ITERATIONS = 500
-_DECIMALS = 9
-_WIDEST_FOR_NEWTON = 1024
-"""Features up to which Newton steps are used: few, exact, but each costs rows × features²."""
+
+@dataclass(frozen=True)
+class Rounds:
+    """Which folds are predicted, and which choose the strength of the penalty for each of them."""
+
+    tested: tuple[int, ...]
+    """Each is predicted by a fit on all other folds."""
+    validated: dict[int, tuple[int, ...]]
+    """By tested fold, those of the other folds that are left out in turn to choose the strength."""
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """The two folds that a fit for the choice leaves out; one fit serves either for the other."""
+        return sorted({(min(a, b), max(a, b)) for a, others in self.validated.items() for b in others})
+
+    def __len__(self) -> int:
+        return len(self.pairs) + len(self.tested)
+
+
+def all_rounds(folds: np.ndarray, *, tested: int | None = None, inner: str = "all") -> Rounds:
+    """Predict every fold, or the first `tested`; each other fold, or the next one, chooses the strength.
+
+    Parameters
+    ----------
+    folds
+        Whole numbers, ``[n]``.
+    tested
+        How many folds are predicted; all, if not given.
+    inner
+        ``all`` or ``next``.
+
+    Examples
+    --------
+    >>> all_rounds(np.array([0, 1, 2]), inner="next").pairs
+    [(0, 1), (0, 2), (1, 2)]
+    """
+    names = np.unique(folds).tolist()
+    chosen = tuple(names[:tested])
+    if len(names) < 3:
+        return Rounds(chosen, dict.fromkeys(chosen, ()))
+    if inner == "all":
+        return Rounds(chosen, {name: tuple(each for each in names if each != name) for name in chosen})
+    following = {name: names[(place + 1) % len(names)] for place, name in enumerate(names)}
+    return Rounds(chosen, {name: (following[name],) for name in chosen})
 
 
 @dataclass(frozen=True)
 class OutOfFold:
     """What a probe says of each row when it was fitted without that row's fold."""
 
-    probabilities: np.ndarray
-    """Of the positive class, float64 ``[n]``."""
+    outputs: np.ndarray
+    """Chance of the positive class, or a number, ``[n]``; chances of several, ``[n, classes]``. NaN in folds
+    that are not predicted."""
     strengths: tuple[float, ...]
-    """The C that the inner folds chose, by outer fold."""
+    """The C that the inner folds chose, by tested fold."""
     num_unconverged: int
     """Fits that reached the most iterations."""
 
 
 def out_of_fold(
-    features: np.ndarray,
+    features: Features,
     labels: np.ndarray,
     folds: np.ndarray,
     *,
-    strengths: Sequence[float] = STRENGTHS,
+    kind: Kind = "binary",
+    num_classes: int = 2,
+    rounds: Rounds | None = None,
+    strengths: Sequence[float] | None = None,
     on_fit: Callable[[], None] | None = None,
 ) -> OutOfFold:
-    """Fit a logistic regression on all folds but one and apply it to that one, for every fold.
+    """Fit a linear model on all folds but one and apply it to that one, for every fold that is predicted.
 
-    Features are standardised by the training rows. The strength of the penalty is chosen per outer fold by
-    the log-loss on the other folds, each left out in turn: the inner folds are the outer ones, so what the
+    Dense features are standardised by the training rows. The strength of the penalty is chosen per outer fold
+    by the loss on other folds, each left out in turn: the inner folds are the outer ones, so what the
     split keeps apart (a clonotype, a chain that is once native and once shuffled) is kept apart there too.
 
     Parameters
     ----------
     features
-        ``[n, d]``.
+        ``[n, d]``, dense or sparse.
     labels
-        0 or 1, ``[n]``.
+        One per row, as in `protlm.statistics.predictions.Judgement`.
     folds
         Whole numbers, ``[n]``; at least 2 different ones. With 2 there is no inner fold, and the middle one
         of `strengths` is taken.
+    kind
+        Of the target: logistic, multinomial or ridge regression.
+    num_classes
+        Of several classes or labels.
+    rounds
+        Which folds are predicted and chosen by; each by all others, if not given.
     strengths
-        Values of C to choose from, ascending.
+        Values of C to choose from, ascending; fewer by default where there is much to fit.
     on_fit
-        Called after each path of fits; there are as many as `num_paths` says.
+        Called after each path of fits; there are ``len(rounds)``.
 
     Raises
     ------
@@ -69,113 +122,77 @@ def out_of_fold(
     --------
     >>> features = np.array([[0.0], [1.0], [0.1], [0.9], [0.2], [1.1]])
     >>> found = out_of_fold(features, np.array([0, 1, 0, 1, 0, 1]), np.array([0, 0, 1, 1, 2, 2]))
-    >>> (found.probabilities > 0.5).astype(int).tolist()
+    >>> (found.outputs > 0.5).astype(int).tolist()
     [0, 1, 0, 1, 0, 1]
     """
-    names = np.unique(folds)
-    if len(names) < 2:
+    if len(np.unique(folds)) < 2:
         raise DataError("a probe needs at least 2 folds", hint="split into more")
-    labels, features = np.asarray(labels).astype(bool), np.asarray(features, dtype=np.float64)
-    losses = {name: np.zeros(len(strengths)) for name in names.tolist()}
+    labels = np.asarray(labels).astype(bool) if kind == "binary" else np.asarray(labels)
+    rounds = rounds or all_rounds(folds)
+    is_large = num_numbers(features) > LARGE
+    if strengths is None:
+        strengths = FEW_STRENGTHS if is_large else STRENGTHS
+    if not is_large and isinstance(features, np.ndarray):
+        features = features.astype(np.float64)
+    losses = {name: np.zeros(len(strengths)) for name in rounds.tested}
     unconverged = 0
-    pairs = list(combinations(names.tolist(), 2)) if len(names) > 2 else []
-    for first, second in pairs:  # fitted once, it validates either fold for the other
+    for first, second in rounds.pairs:  # fitted once, it validates either fold for the other
         inside = (folds != first) & (folds != second)
-        path = _path(features[inside], labels[inside], strengths, _what(first, second))
+        path = fit_path(
+            kind, features[inside], labels[inside], strengths, f"folds {first} and {second}", num_classes
+        )
         unconverged += path.num_unconverged
         for held_out, validated in ((first, second), (second, first)):
-            rows = folds == validated
-            for place, chance in enumerate(path.probabilities(features[rows])):
-                losses[held_out][place] += _log_loss(chance, labels[rows])
+            if validated in rounds.validated.get(held_out, ()):
+                rows = folds == validated
+                for place, outputs in enumerate(path.outputs(features[rows])):
+                    losses[held_out][place] += loss(kind, outputs, labels[rows])
         if on_fit is not None:
             on_fit()
-    probabilities = np.zeros(len(labels))
+    shape = (len(folds), num_classes) if kind in ("classes", "labels") else (len(folds),)
+    results = np.full(shape, np.nan)
     chosen = []
-    for name in names.tolist():
-        best = int(losses[name].argmin()) if pairs else len(strengths) // 2
+    for name in rounds.tested:
+        best = int(losses[name].argmin()) if rounds.validated[name] else len(strengths) // 2
         inside = folds != name
-        path = _path(features[inside], labels[inside], strengths[best : best + 1], _what(name))
+        path = fit_path(
+            kind, features[inside], labels[inside], strengths[best : best + 1], f"fold {name}", num_classes
+        )
         unconverged += path.num_unconverged
-        probabilities[~inside] = path.probabilities(features[~inside])[0]
+        rows = folds == name
+        results[rows] = path.outputs(features[rows])[0]
         chosen.append(float(strengths[best]))
         if on_fit is not None:
             on_fit()
-    return OutOfFold(probabilities, tuple(chosen), unconverged)
+    return OutOfFold(results, tuple(chosen), unconverged)
 
 
-def num_paths(num_folds: int) -> int:
-    """Give how often `out_of_fold` reports a fit.
-
-    Parameters
-    ----------
-    num_folds
-        At least 2.
-    """
-    return num_folds + (num_folds * (num_folds - 1) // 2 if num_folds > 2 else 0)
-
-
-def majority(labels: np.ndarray, folds: np.ndarray) -> np.ndarray:
-    """Give 1 or 0 for every row of a fold: the more frequent class of the other folds, 1 where equal.
+def majority(
+    labels: np.ndarray, folds: np.ndarray, *, kind: Kind = "binary", rounds: Rounds | None = None
+) -> np.ndarray:
+    """Give every row of a fold what is most frequent in the other folds, or their mean.
 
     Parameters
     ----------
     labels
-        0 or 1, ``[n]``.
+        One per row.
     folds
         Whole numbers, ``[n]``.
+    kind
+        ``binary`` gives 1 or 0, 1 where equal; ``classes`` the number of a class, the first where equal;
+        ``labels`` the share of each; ``value`` the mean.
+    rounds
+        Which folds are predicted; all, if not given. The others are NaN.
     """
-    labels = np.asarray(labels).astype(bool)
-    calls = np.zeros(len(labels))
-    for name in np.unique(folds):
-        inside = folds != name
-        calls[~inside] = float(labels[inside].mean() >= 0.5)
+    labels = np.asarray(labels)
+    calls = np.full(labels.shape, np.nan)
+    for name in (rounds or all_rounds(folds)).tested:
+        inside = labels[folds != name]
+        if kind == "binary":
+            calls[folds == name] = float(inside.astype(bool).mean() >= 0.5)
+        elif kind == "classes":
+            names, counts = np.unique(inside, return_counts=True)
+            calls[folds == name] = float(names[counts.argmax()])
+        else:
+            calls[folds == name] = inside.mean(axis=0)
     return calls
-
-
-@dataclass(frozen=True)
-class _Path:
-    """Fitted coefficients for each strength, with the standardisation they need."""
-
-    scaler: StandardScaler
-    coefficients: np.ndarray
-    intercepts: np.ndarray
-    num_unconverged: int
-
-    def probabilities(self, features: np.ndarray) -> np.ndarray:
-        """Give ``[strengths, n]``."""
-        scaled = np.asarray(self.scaler.transform(features))
-        logits = self.coefficients @ scaled.T + self.intercepts[:, None]
-        # where features say nothing, coefficients are rounding errors: rows then tie, they have no order
-        return np.round(1 / (1 + np.exp(-np.clip(logits, -500, 500))), _DECIMALS)
-
-
-def _path(features: np.ndarray, labels: np.ndarray, strengths: Sequence[float], what: str) -> _Path:
-    """Fit one model per strength, each starting where the one before ended."""
-    if labels.all() or not labels.any():
-        raise DataError(
-            f"outside {what} there are only {'positive' if labels.all() else 'negative'} rows to train on",
-            hint="split into fewer folds, or stratify by the label",
-        )
-    scaler = StandardScaler().fit(features)
-    scaled = np.asarray(scaler.transform(features))
-    solver = "newton-cholesky" if scaled.shape[1] <= _WIDEST_FOR_NEWTON else "lbfgs"
-    model = LogisticRegression(solver=solver, max_iter=_MAX_ITERATIONS, warm_start=True)
-    coefficients, intercepts, unconverged = [], [], 0
-    for strength in strengths:
-        model.set_params(C=strength)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # counted instead
-            model.fit(scaled, labels)
-        unconverged += int(model.n_iter_.max() >= _MAX_ITERATIONS)
-        coefficients.append(model.coef_[0].copy())
-        intercepts.append(float(np.asarray(model.intercept_)[0]))
-    return _Path(scaler, np.stack(coefficients), np.array(intercepts), unconverged)
-
-
-def _log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    chance = np.where(labels, probabilities, 1 - probabilities)
-    return float(-np.log(np.maximum(chance, 1e-15)).sum())
-
-
-def _what(*folds: int) -> str:
-    return f"fold {folds[0]}" if len(folds) == 1 else f"folds {folds[0]} and {folds[1]}"

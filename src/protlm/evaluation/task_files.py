@@ -17,10 +17,9 @@ from protlm.data.pairs import heavy_and_light
 from protlm.data.readers import ColumnNames, InputPolicy, ReadReport, check_file, iterate_records
 from protlm.errors import DataError
 from protlm.evaluation.cards import ByColumn, BySource, DataSource, ShuffledPairs, TaskCard
+from protlm.evaluation.task_tables import DATASET
 from protlm.types.record import Chain, Record
 
-DATASET = "data set"
-"""Label under which each record has the name of its data source."""
 _POSITION_SHIFT = 8
 
 
@@ -40,7 +39,9 @@ def find_files(card: TaskCard, places: Sequence[str]) -> dict[str, Path]:
     DataError
         If a file is not there; says where the public copy lives.
     """
-    named = {source.name: source for source in card.data}
+    named = {source.name: source.file for source in card.data}
+    for source in card.data:
+        named |= {f"{source.name}.{name}": each.file for name, each in source.tables.items()}
     found: dict[str, Path] = {}
     folders: list[Path] = []
     for place in places:
@@ -49,20 +50,23 @@ def find_files(card: TaskCard, places: Sequence[str]) -> dict[str, Path]:
             found[name] = check_file(path)
         elif Path(place).is_dir():
             folders.append(Path(place))
-        elif len(card.data) == 1:
+        elif len(named) == 1:
             found[card.data[0].name] = check_file(place)
         else:
             raise DataError(
-                f"--data {place}: is no folder, and task '{card.name}' reads {len(card.data)} files",
+                f"--data {place}: is no folder, and task '{card.name}' reads {len(named)} files",
                 hint=f"name the folder they are in, or say which it is: --data {card.data[0].name}={place}",
             )
-    for name, source in named.items():
-        tries = [folder / part for folder in folders for part in (source.file, Path(source.file).name)]
+    for name, file in named.items():
+        tries = [folder / part for folder in folders for part in (file, Path(file).name)]
         there = next((path for path in tries if path.is_file()), None)
         if name not in found and there is None:
+            source = next(each for each in card.data if each.name == name.split(".")[0])
+            url = source.tables[name.split(".")[1]].url if "." in name else source.url
+            how = f"protlm fetch {card.name} downloads it, or " if url else ""
             raise DataError(
-                f"task '{card.name}' needs {source.file} ({name}), which is in none of: {', '.join(places)}",
-                hint=f"pass --data {name}=FILE; the card's copy is from {source.origin}",
+                f"task '{card.name}' needs {file} ({name}), which is in none of: {', '.join(places)}",
+                hint=f"{how}pass --data {name}=FILE; the card's copy is from {source.origin}",
             )
         if name not in found and there is not None:
             found[name] = there
@@ -116,7 +120,7 @@ def read_source(
             continue
         name = record.id if len(card.data) == 1 else f"{source.name}:{record.id}"
         kept.append(replace(record, id=name, chains=chains, labels={**record.labels, DATASET: source.name}))
-    kept = _with_germline(kept, source, lines)
+    kept = with_germline(kept, source, lines)
     if card.crop:
         kept = [_cropped(record, card.crop) for record in kept]
     lines.append(f"{source.name}: {reading.num_read:,} rows read, {len(kept):,} clean pairs")
@@ -188,8 +192,18 @@ def _with_genes(chain: Chain, kind: str, record: Record, source: DataSource) -> 
     return replace(chain, **found)
 
 
-def _with_germline(records: list[Record], source: DataSource, lines: list[str]) -> list[Record]:
-    """Assign human germline genes, so that mutations can be counted; rows of other species pass."""
+def with_germline(records: list[Record], source: DataSource, lines: list[str]) -> list[Record]:
+    """Assign human germline genes, so that mutations can be counted; rows of other species pass.
+
+    Parameters
+    ----------
+    records
+        Numbered.
+    source
+        Says which rows are human.
+    lines
+        Filled with what came out.
+    """
     report = GermlineReport()
     is_human = [
         source.human is None

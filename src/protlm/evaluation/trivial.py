@@ -1,11 +1,13 @@
-"""Features that need no model: what any result on antibody pairs must be compared with."""
+"""Features that need no model: what any result must be compared with."""
 
 from collections.abc import Sequence
 
 import numpy as np
+from scipy import sparse
 
 from protlm.data.gene_names import gene_family, gene_of
 from protlm.data.germline_assignment import num_mutations
+from protlm.types.alphabet import STANDARD
 from protlm.types.record import Chain, Record
 
 END_RESIDUES = 3
@@ -124,3 +126,105 @@ def mutation_features(records: Sequence[Record]) -> np.ndarray | None:
 
 def _letter(chain: Chain, place: int) -> str:
     return chain.residues[place] if len(chain) >= END_RESIDUES else ""
+
+
+def length_features(records: Sequence[Record]) -> np.ndarray:
+    """Give the length of each chain and its logarithm.
+
+    Parameters
+    ----------
+    records
+        With the same number of chains each.
+    """
+    lengths = np.array([[len(chain) for chain in record.chains] for record in records], dtype=np.float64)
+    return np.concatenate([lengths, np.log(lengths)], axis=1)
+
+
+def chain_composition(chains: Sequence[Chain]) -> np.ndarray:
+    """Give the shares of the twenty residues in a chain, and the logarithm of its length, ``[n, 21]``.
+
+    Parameters
+    ----------
+    chains
+        At least one.
+    """
+    table = np.zeros((len(chains), len(STANDARD) + 1))
+    for row, chain in enumerate(chains):
+        table[row, :-1] = [chain.residues.count(letter) / len(chain) for letter in STANDARD]
+        table[row, -1] = np.log(len(chain))
+    return table
+
+
+def chain_kmers(chains: Sequence[Chain], *, longest: int = 3) -> sparse.csr_array:
+    """Give how often each word of 1 to `longest` of the twenty residues is in a chain, as a row of length 10.
+
+    Parameters
+    ----------
+    chains
+        At least one.
+    longest
+        3 gives 8,420 columns.
+
+    Returns
+    -------
+    scipy.sparse.csr_array
+        ``[n, words]``. Counts are square roots; each row is scaled to the Euclidean length `_ROW_LENGTH`, so
+        that the strengths of a penalty mean the same for short and long chains.
+    """
+    rows, columns, values = [], [], []
+    for row, chain in enumerate(chains):
+        words, counts = _words(chain.residues, longest)
+        scaled = np.sqrt(counts)
+        rows.append(np.full(len(words), row))
+        columns.append(words)
+        values.append(scaled * _ROW_LENGTH / max(np.linalg.norm(scaled), 1e-9))
+    width = sum(len(STANDARD) ** size for size in range(1, longest + 1))
+    data = (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns)))
+    return sparse.csr_array(data, shape=(len(chains), width))
+
+
+def variant_one_hot(records: Sequence[Record]) -> sparse.csr_array | None:
+    """Give a column for each residue at each place, those that all records share left out.
+
+    Parameters
+    ----------
+    records
+        Variants of one protein.
+
+    Returns
+    -------
+    scipy.sparse.csr_array or None
+        ``[n, distinct]``; the commonest residue of a place has no column. `None` where lengths differ.
+    """
+    texts = ["".join(chain.residues for chain in record.chains) for record in records]
+    if len({tuple(len(chain) for chain in record.chains) for record in records}) != 1:
+        return None
+    letters = np.frombuffer("".join(texts).encode(), dtype=np.uint8).reshape(len(texts), -1)
+    parts = []
+    for place in range(letters.shape[1]):
+        found, counts = np.unique(letters[:, place], return_counts=True)
+        others = np.delete(found, counts.argmax())
+        if len(others):
+            parts.append(sparse.csr_array((letters[:, place, None] == others[None]).astype(np.float64)))
+    return sparse.csr_array(sparse.hstack(parts, format="csr")) if parts else None
+
+
+def _words(residues: str, longest: int) -> tuple[np.ndarray, np.ndarray]:
+    codes = _CODES[np.frombuffer(residues.encode(), dtype=np.uint8)]
+    found, base = [], 0
+    for size in range(1, longest + 1):
+        count = len(codes) - size + 1
+        if count > 0:
+            word, is_plain = np.zeros(count, dtype=np.int64), np.ones(count, dtype=bool)
+            for place in range(size):
+                part = codes[place : place + count]
+                is_plain &= part >= 0
+                word = word * len(STANDARD) + part
+            found.append(base + word[is_plain])
+        base += len(STANDARD) ** size
+    return np.unique(np.concatenate(found), return_counts=True)
+
+
+_ROW_LENGTH = 10.0
+_CODES = np.full(256, -1, dtype=np.int64)
+_CODES[np.frombuffer(STANDARD.encode(), dtype=np.uint8)] = np.arange(len(STANDARD))

@@ -1,31 +1,47 @@
-"""evaluate tasks: frozen models and trivial baselines on a task card, fold by fold."""
+"""evaluate tasks: frozen models and trivial baselines on task cards, fold by fold."""
 
+import hashlib
+import json
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import yaml
 
 from protlm.data.pairs import Negatives
 from protlm.data.token_counts import record_lengths
 from protlm.errors import ConfigError, did_you_mean
 from protlm.evaluation.cards import TaskCard, load_card
-from protlm.evaluation.judging import NUM_DRAWS, Judged, Method, baseline_methods, judge, num_fits
+from protlm.evaluation.judging import Judged, judge
+from protlm.evaluation.methods import Method, baseline_methods, num_steps
+from protlm.evaluation.pair_features import distinct_chains, join_chains
 from protlm.evaluation.task_data import TaskData, build_task
 from protlm.evaluation.task_files import find_files
 from protlm.models.digest import model_digest
-from protlm.models.features import POOLINGS, Pooling, cached_features, with_random_weights
+from protlm.models.features import (
+    POOLINGS,
+    Pooling,
+    cached_features,
+    cached_residue_states,
+    with_random_weights,
+)
 from protlm.models.language_model import LanguageModel, Precision
 from protlm.progress import Progress
 from protlm.recipes.evaluated import Say, known_leakage, load_models, refuse_too_long
 from protlm.runs import Run, file_hash
 from protlm.types.record import Record
 
+TABLES = ("predictions", "metrics", "differences", "verdicts")
+_FORMAT = 1
+"""Raise it when the meaning of a finished card's tables changes, so that older ones are not taken up."""
 
-def evaluate_task(
-    task: str | TaskCard,
+
+def evaluate_tasks(
+    tasks: Sequence[str | TaskCard],
     models: Sequence[str],
     data: Sequence[Path | str],
     out: Path | str,
@@ -33,40 +49,45 @@ def evaluate_task(
     pooling: Pooling = "mean",
     seeds: int | None = None,
     skip_filters: Sequence[str] = (),
-    random_weights: bool = False,
+    max_records: int | None = None,
+    random_weights: bool = True,
     cache: Path | str | None = None,
-    num_draws: int = NUM_DRAWS,
+    num_draws: int | None = None,
     device: str = "auto",
     precision: Precision = "float32",
     max_tokens: int | None = None,
     force: bool = False,
     say: Say = print,
 ) -> Run:
-    """Judge frozen models on a task by a logistic regression on their features.
+    """Judge frozen models on tasks by linear models on their features, beside trivial baselines.
+
+    A card that was finished before an interruption is taken up; so are features that any Run made.
 
     Parameters
     ----------
-    task
-        A card, its name, or the path of one.
+    tasks
+        Cards, their names, or the paths of some.
     models
         Runs, folders or names; may be none, for the baselines alone.
     data
         Folders or files, as `find_files` takes them.
     out
-        The Run folder; tables ``predictions``, ``metrics`` and ``differences``.
+        The Run folder; tables ``predictions``, ``metrics``, ``differences`` and ``verdicts``.
     pooling
-        What of the last hidden states is used; see `record_features`.
+        What of the last hidden states is used; see `record_features`. Residues have their own state.
     seeds
-        Repetitions; as the card says if not given.
+        Repetitions; as the cards say if not given.
     skip_filters
-        Filters of the card that are not applied.
+        Filters of the cards that are not applied.
+    max_records
+        Cut of either side of a given split, or of all records; as the cards say if not given.
     random_weights
         Also judge each network with random weights, as a baseline; models of the same shape share one,
         which bears the name of the first.
     cache
         Where features are kept, for any later Run; `feature_folder` by default.
     num_draws
-        Bootstrap samples.
+        Bootstrap samples; as the cards say if not given.
     device, precision, max_tokens
         As for the other evaluations.
     force
@@ -81,50 +102,95 @@ def evaluate_task(
     DataError
         If a file is missing or wrong, or a record is over a model's limit.
     """
-    card = load_card(task) if isinstance(task, str) else task
+    cards = [load_card(task) if isinstance(task, str) else task for task in tasks]
+    if repeated := sorted({card.name for card in cards if [c.name for c in cards].count(card.name) > 1}):
+        raise ConfigError(f"task '{repeated[0]}' is named twice", hint="name each task once")
     if pooling not in POOLINGS:
         raise ConfigError(f"--pooling '{pooling}' is not a choice", hint=did_you_mean(pooling, POOLINGS))
-    paths = find_files(card, list(map(str, data)))
+    paths = {card.name: find_files(card, list(map(str, data))) for card in cards}
     loaded = load_models(models, device, precision)
     run = Run.create(out, verb="evaluate", force=force)
     settings = {
-        "task": card.name,
+        "tasks": [card.name for card in cards],
         "models": list(map(str, models)),
-        "input": ", ".join(str(path) for path in paths.values()),
+        "input": ", ".join(sorted({str(path) for own in paths.values() for path in own.values()})),
         "pooling": pooling,
-        "seeds": card.seeds if seeds is None else seeds,
+        "seeds": seeds,
         "skip_filters": list(skip_filters),
+        "max_records": max_records,
         "random_weights": random_weights,
         "num_draws": num_draws,
         "precision": precision,
     }
     run.write_config(yaml.safe_dump(settings, sort_keys=False))
-    say(f"{card.title} ('{card.name}', version {card.version})")
-    examples = build_task(card, paths, seeds=seeds, skip_filters=skip_filters)
-    for line in _lines(card, paths, examples):
-        say(line)
-    leakage = known_leakage(models, examples.records, say)
     networks = _random_networks(loaded) if random_weights else []
     folder = feature_folder() if cache is None else Path(cache)
-    methods = [
-        Method(
-            model.name,
-            "model" if model in loaded else "baseline",
-            _features(model, examples.records, folder, pooling, max_tokens, say),
-        )
-        for model in [*loaded, *networks]
-    ]
-    baselines, notes = baseline_methods(card, examples)
-    methods += baselines
-    with Progress("fitting", max(1, num_fits(examples, methods)), unit="fit") as progress:
-        judged = judge(card, examples, methods, num_draws=num_draws, on_fit=progress.advance)
-    for note in [*notes, *judged.notes]:
-        say(note)
-    _write(run, card, paths, examples, judged, leakage, notes)
+    done = {}
+    for card in cards:
+        say(f"{card.title} ('{card.name}', version {card.version})")
+        what = [_FORMAT, settings | {"tasks": 0, "models": 0, "input": 0}, card.model_dump(mode="json")]
+        what += [[model.name, model_digest(model)] for model in [*loaded, *networks]]
+        what += [[name, file_hash(path)] for name, path in sorted(paths[card.name].items())]
+        part = run.path / "cards" / hashlib.sha256(json.dumps(what).encode()).hexdigest()[:24]
+        if (part / "facts.json").is_file():
+            say(f"{card.name}: judged before the interruption")
+        else:
+            examples = build_task(
+                card,
+                paths[card.name],
+                seeds=seeds,
+                skip_filters=[name for name in skip_filters if name in _filters(card)]
+                if len(cards) > 1
+                else skip_filters,
+                max_records=max_records,
+            )
+            for line in _lines(card, paths[card.name], examples):
+                say(line)
+            leakage = known_leakage(models, examples.records, say)
+            methods = [
+                Method(
+                    model.name,
+                    "model" if model in loaded else "baseline",
+                    model_features(model, card, examples, folder, pooling, max_tokens, say),
+                )
+                for model in [*loaded, *networks]
+            ]
+            baselines, notes = baseline_methods(card, examples)
+            methods += baselines
+            with Progress(
+                f"{card.name}: fitting", max(1, num_steps(examples, methods)), unit="fit"
+            ) as progress:
+                judged = judge(card, examples, methods, num_draws=num_draws, on_fit=progress.advance)
+            for note in [*notes, *judged.notes]:
+                say(note)
+            _write_part(part, card, paths[card.name], examples, judged, leakage, notes)
+        done[card.name] = part
+    _combine(run, done)
     if loaded:
         run.note(device=str(loaded[0].device), computation=loaded[0].path)
     run.finish()
     return run
+
+
+def evaluate_task(
+    task: str | TaskCard, models: Sequence[str], data: Sequence[Path | str], out: Path | str, **options: Any
+) -> Run:
+    """Judge frozen models on one task.
+
+    Parameters
+    ----------
+    task
+        A card, its name, or the path of one.
+    models, data, out
+        As for `evaluate_tasks`.
+    **options
+        As for `evaluate_tasks`.
+    """
+    return evaluate_tasks([task], models, data, out, **options)
+
+
+def _filters(card: TaskCard) -> set[str]:
+    return {each.name for source in card.data for each in source.filters}
 
 
 def _random_networks(models: Sequence[LanguageModel]) -> list[LanguageModel]:
@@ -217,36 +283,62 @@ def _lines(card: TaskCard, paths: dict[str, Path], examples: TaskData) -> list[s
     return lines
 
 
-def _features(
+def model_features(
     model: LanguageModel,
-    records: Sequence[Record],
+    card: TaskCard,
+    examples: TaskData,
     folder: Path,
     pooling: Pooling,
     max_tokens: int | None,
     say: Say,
 ) -> np.ndarray:
-    """Read the records through a model once, or take what an earlier Run kept."""
+    """Read what a task needs through a model once, or take what an earlier Run kept.
+
+    Parameters
+    ----------
+    model
+        Any language model.
+    card, examples
+        The task. Chains are read together or each alone, as the card says.
+    folder
+        Where features are kept.
+    pooling, max_tokens
+        As for `evaluate_tasks`.
+    say
+        Tells the user what happens.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32, a row for each record, or for each residue of all records.
+    """
+    is_apart = card.encoder == "separate" and card.level != "residue"
+    chains, rows = distinct_chains(examples.records) if is_apart else ([], np.zeros((0, 0), dtype=np.int64))
+    records = [Record(f"chain {n}", (chain,)) for n, chain in enumerate(chains)] or examples.records
     refuse_too_long(records, [model])
     tokens = int(record_lengths(records, model.layout).sum())
-    say(f"{model.name}: features of {len(records):,} records, {tokens:,} tokens; {model.path}")
+    what = "distinct chains" if is_apart else "records"
+    say(f"{model.name}: features of {len(records):,} {what}, {tokens:,} tokens; {model.path}")
     with Progress(model.name, len(records), unit="record") as progress:
-        features, was_there = cached_features(
+        read: Any = cached_residue_states if card.level == "residue" else cached_features
+        options = {} if card.level == "residue" else {"pooling": pooling}
+        features, was_there = read(
             model,
             records,
             folder,
-            pooling=pooling,
             max_tokens=max_tokens,
             on_batch=lambda done: progress.advance(units=done),
+            **options,
         )
     if was_there:
         say(f"{model.name}: features were in {folder}")
     elif model.padding_note:
         say(f"{model.name}: {model.padding_note}")
-    return features
+    return join_chains(features, rows, is_ordered=card.is_ordered) if is_apart else features
 
 
-def _write(
-    run: Run,
+def _write_part(
+    part: Path,
     card: TaskCard,
     paths: dict[str, Path],
     examples: TaskData,
@@ -254,13 +346,16 @@ def _write(
     leakage: dict[str, Any],
     notes: Sequence[str],
 ) -> None:
-    judged.predictions.write_parquet(run.table_path("predictions"))
-    judged.metrics.write_parquet(run.table_path("metrics"))
-    judged.differences.write_parquet(run.table_path("differences"))
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    for name in TABLES:
+        table: pl.DataFrame = getattr(judged, name)
+        table.insert_column(0, pl.lit(card.name).alias("task")).write_parquet(part / f"{name}.parquet")
     facts = {
         "num_records": len(examples.trials[0].rows),
         "num_distinct_records": len(examples.records),
-        "task": card.model_dump(mode="json"),
+        "classes": list(examples.target.classes),
+        "task": card.model_dump(mode="json") | {"primary": card.primary, "kind": card.kind},
         "inputs": [
             {"name": name, "path": str(path), "sha256": file_hash(path)} for name, path in paths.items()
         ],
@@ -271,4 +366,21 @@ def _write(
         "confounded": judged.confounded,
         "notes": [*notes, *judged.notes],
     }
-    run.write_json("data_manifest.json", facts)
+    whole = part / "facts.json.part"
+    whole.write_text(json.dumps(facts, indent=1))
+    whole.replace(part / "facts.json")
+
+
+def _combine(run: Run, done: dict[str, Path]) -> None:
+    """Write the tables of all cards as one, and what is known of each."""
+    for name in TABLES:
+        tables = [pl.read_parquet(part / f"{name}.parquet") for part in done.values()]
+        pl.concat(tables).write_parquet(run.table_path(name))
+    facts = {name: json.loads((part / "facts.json").read_text()) for name, part in done.items()}
+    leakage: dict[str, Any] = {}
+    for own in facts.values():
+        for model, counts in own["leakage"].items():
+            leakage.setdefault(model, counts)
+    total = sum(own["num_records"] for own in facts.values())
+    manifest = {"num_records": total, "tasks": facts, "leakage": leakage if len(facts) == 1 else {}}
+    run.write_json("data_manifest.json", manifest)

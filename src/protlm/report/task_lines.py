@@ -7,10 +7,6 @@ import polars as pl
 
 from protlm.report.tables import format_table
 
-RANKING = ("auroc", "auprc", "mcc")
-"""Metrics of the first table, with intervals."""
-CALLING = ("accuracy", "precision", "recall", "f1")
-"""Metrics of the second one, which depend on the threshold and the share of the classes."""
 NAMES = {
     "accuracy": "accuracy",
     "precision": "precision",
@@ -19,23 +15,79 @@ NAMES = {
     "auroc": "AUROC",
     "auprc": "AUPRC",
     "mcc": "MCC",
+    "auc01": "AUC0.1",
+    "macro_auroc": "macro AUROC",
+    "macro_auc01": "macro AUC0.1",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "micro_f1": "micro F1",
+    "spearman": "Spearman",
+    "pearson": "Pearson",
+    "rmse": "RMSE",
+    "r2": "R²",
 }
+"""Names of metrics for people."""
+_MOST_WITH_INTERVAL = 4
+"""Columns of the first table in the terminal; the report has all."""
 
 
 def task_lines(
-    metrics: pl.DataFrame, differences: pl.DataFrame, card: Mapping[str, Any], confounded: Mapping[str, Any]
+    metrics: pl.DataFrame, differences: pl.DataFrame, verdicts: pl.DataFrame, tasks: Mapping[str, Any]
 ) -> list[str]:
-    """Write every split of a task: methods, differences, the verdict, and published numbers.
+    """Write every split of every task: methods, differences, the verdict, published numbers; then a summary.
 
     Parameters
     ----------
-    metrics, differences
+    metrics, differences, verdicts
         Tables of the Run.
-    card
-        The task card as plain values.
-    confounded
-        The verdict by split.
+    tasks
+        By name, what the Run knows of each: its card, and whether it is confounded.
     """
+    lines: list[str] = []
+    for name, facts in tasks.items():
+        own = [table.filter(pl.col("task") == name) for table in (metrics, differences)]
+        lines += [*_one_task(*own, facts["task"], facts["confounded"]), ""]
+    lines += summary_lines(verdicts)
+    return lines if lines[-1] else lines[:-1]
+
+
+def summary_lines(verdicts: pl.DataFrame) -> list[str]:
+    """Write one table: a row for each model on each split of each task.
+
+    Parameters
+    ----------
+    verdicts
+        Of the Run.
+    """
+    rows = [
+        [
+            f"{row['task']}, {row['split']}",
+            row["model"],
+            NAMES[row["metric"]],
+            f"{row['n']:,}",
+            with_interval(row),
+            "–" if row["baseline"] is None else f"{row['baseline']} {_number(row['baseline_value'])}",
+            VERDICTS[row["verdict"]],
+        ]
+        for row in verdicts.iter_rows(named=True)
+    ]
+    head = ["task, split", "model", "metric", "n", "value [95 %]", "best baseline", "model beside it"]
+    return format_table(head, rows) if rows else []
+
+
+VERDICTS = {
+    "above": "above",
+    "not clear": "above, not clear of zero",
+    "below": "BELOW OR EQUAL",
+    "undefined": "undefined",
+    "no baseline": "no baseline",
+}
+"""What is said of a model beside its best baseline."""
+
+
+def _one_task(
+    metrics: pl.DataFrame, differences: pl.DataFrame, card: Mapping[str, Any], confounded: Mapping[str, Any]
+) -> list[str]:
     lines = [f"{card['title']} ('{card['name']}', version {card['version']})", ""]
     for (split,), part in metrics.group_by("split", maintain_order=True):
         first = part.row(0, named=True)
@@ -43,12 +95,16 @@ def task_lines(
             f"split '{split}': {first['n']:,} rows, {first['n_groups']:,} groups, {first['n_seeds']} seeds "
             "[95 % interval over groups]"
         )
-        lines += [*_table(part, RANKING, with_interval), ""]
-        lines.append("mean ± standard error over folds, as papers have it")
-        lines += [*_table(part, CALLING, mean_over_folds), ""]
-        if compared := _difference_lines(differences.filter(pl.col("split") == split)):
+        known = part["metric"].unique(maintain_order=True).to_list()
+        lines += [*_table(part, known[:_MOST_WITH_INTERVAL], with_interval), ""]
+        if part["fold_sem"].is_not_nan().any():
+            lines.append("mean ± standard error over folds, as papers have it")
+            lines += [*_table(part, known, mean_over_folds), ""]
+        own = differences.filter((pl.col("split") == split) & (pl.col("metric") == card["primary"]))
+        if compared := _difference_lines(own, card["primary"]):
             lines += [*compared, ""]
-        lines += [*verdict_lines(confounded.get(str(split))), ""]
+        if said := verdict_lines(confounded.get(str(split))):
+            lines += [*said, ""]
     if card.get("published"):
         lines += [*_published_lines(card), ""]
     return lines[:-1]
@@ -67,6 +123,8 @@ def verdict_lines(facts: Mapping[str, Any] | None) -> list[str]:
     if facts["by_construction"]:
         text = "CONFOUNDED by construction: the classes come from different data sets"
         return [text if facts["baseline"] is None else f"{text}; {_ends(facts)}"]
+    if facts["baseline"] is None and not facts.get("is_asked", True):
+        return []
     if facts["baseline"] is None:
         return ["not known whether it is confounded: no baseline of ends, length and source"]
     above = f"above {facts['threshold']}" if facts["is_confounded"] else f"not above {facts['threshold']}"
@@ -81,24 +139,21 @@ def _ends(facts: Mapping[str, Any]) -> str:
     )
 
 
-def _difference_lines(differences: pl.DataFrame) -> list[str]:
+def _difference_lines(differences: pl.DataFrame, metric: str) -> list[str]:
     rows = [
         [
             f"{row['first']} minus {row['second']}",
             f"{row['difference']:+.3f}",
             f"[{row['low']:+.3f}, {row['high']:+.3f}]",
         ]
-        for row in differences.filter(pl.col("metric") == "auroc").iter_rows(named=True)
+        for row in differences.iter_rows(named=True)
     ]
-    return format_table(["AUROC on the same draws", "difference", "95 % interval"], rows) if rows else []
+    head = [f"{NAMES[metric]} on the same draws", "difference", "95 % interval"]
+    return format_table(head, rows) if rows else []
 
 
 def _published_lines(card: Mapping[str, Any]) -> list[str]:
-    shown = [
-        metric
-        for metric in (*RANKING, "accuracy")
-        if any(metric in each["metrics"] for each in card["published"])
-    ]
+    shown = [metric for metric in NAMES if any(metric in each["metrics"] for each in card["published"])]
     rows = [
         [each["model"], each["data"], *(_number(each["metrics"].get(metric)) for metric in shown)]
         for each in card["published"]

@@ -1,4 +1,4 @@
-"""Section on a task: models beside baselines, the verdict, differences, and published numbers."""
+"""Section on tasks: models beside baselines, the verdict, differences, and published numbers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -8,13 +8,14 @@ import polars as pl
 from protlm.report.blocks import Block, Cell, Figure, Paragraph, Section, Table
 from protlm.report.figures.tasks import COLUMNS, task_scores
 from protlm.report.sources import RunSource, read_table
-from protlm.report.task_lines import CALLING, NAMES, RANKING, mean_over_folds, verdict_lines, with_interval
+from protlm.report.task_lines import NAMES, VERDICTS, mean_over_folds, verdict_lines, with_interval
 
 _DIFFERENCES = ("split", "first", "second", "metric", "difference", "low", "high", "n", "n_groups")
+_VERDICTS = ("task", "split", "model", "metric", "value", "baseline", "baseline_value", "verdict")
 
 
 def task_section(source: RunSource, colours: Mapping[str, str]) -> Section | None:
-    """Show a task with its baselines.
+    """Show tasks with their baselines.
 
     Parameters
     ----------
@@ -26,30 +27,81 @@ def task_section(source: RunSource, colours: Mapping[str, str]) -> Section | Non
     Returns
     -------
     Section or None
-        `None` where the Run is no task.
+        `None` where the Run judged no task.
     """
     metrics = read_table(source.run, "metrics", COLUMNS)
-    if metrics is None:
+    tasks = None if metrics is None else source.run.read_json("data_manifest.json").get("tasks")
+    if metrics is None or not tasks:
         return None
-    facts = source.run.read_json("data_manifest.json")
+    differences = read_table(source.run, "differences", _DIFFERENCES)
+    verdicts = read_table(source.run, "verdicts", _VERDICTS)
+    blocks: list[Block] = []
+    if len(tasks) > 1 and verdicts is not None and not verdicts.is_empty():
+        blocks.append(_summary(verdicts))
+    for name, facts in tasks.items():
+        own = pl.col("task") == name
+        blocks += _task(
+            facts,
+            metrics.filter(own),
+            None if differences is None else differences.filter(own),
+            None if verdicts is None else verdicts.filter(own),
+            colours,
+        )
+    word = "Task" if len(tasks) == 1 else "Tasks"
+    return Section(f"task-{source.label}", f"{word}: {source.label}", blocks)
+
+
+def _task(
+    facts: Mapping[str, Any],
+    metrics: pl.DataFrame,
+    differences: pl.DataFrame | None,
+    verdicts: pl.DataFrame | None,
+    colours: Mapping[str, str],
+) -> list[Block]:
     card = facts["task"]
+    cuts = [line for line in facts.get("reading", []) if line.startswith("CUT")]
     blocks: list[Block] = [
         Paragraph(f"{card['title']} (card '{card['name']}', version {card['version']}). {card['about']}"),
+        *(Paragraph(f"{line}.") for line in cuts),
         *_verdicts(facts["confounded"]),
         Paragraph(
-            "A point is a metric of what a logistic regression on frozen features predicts for folds that it "
-            "was not fitted to: a mean over seeds, with its 95 % interval from resampling groups. Grey open "
-            "diamonds are baselines that need no model. The dotted line is chance."
+            f"A point is a metric of what a {_JUDGES[card['kind']]} on frozen features predicts for rows it was "
+            "not fitted to: a mean over seeds, with its 95 % interval from resampling groups. Grey open "
+            "diamonds are baselines that need no trained model. The dotted line is chance."
         ),
         Figure(task_scores(metrics, colours).figure(), f"Metrics of models and baselines on {card['name']}"),
-        *_shortfalls(metrics),
+        *([] if verdicts is None else _shortfalls(verdicts)),
         *(table for (split,), part in _by_split(metrics) for table in _metric_tables(str(split), part)),
     ]
-    differences = read_table(source.run, "differences", _DIFFERENCES)
-    if differences is not None:
+    if differences is not None and not differences.is_empty():
         blocks.append(_difference_table(differences))
-    blocks += [*_splits(facts["splits"]), *_published(card)]
-    return Section(f"task-{source.label}", f"Task: {source.label}", blocks)
+    return [*blocks, *_splits(facts["splits"]), *_published(card)]
+
+
+_JUDGES = {
+    "binary": "logistic regression",
+    "classes": "multinomial regression",
+    "labels": "logistic regression for each label",
+    "value": "ridge regression",
+}
+
+
+def _summary(verdicts: pl.DataFrame) -> Table:
+    rows = []
+    for row in verdicts.iter_rows(named=True):
+        best = "–" if row["baseline"] is None else f"{row['baseline']}, {row['baseline_value']:.3f}"
+        gap = f"{row['difference']:+.3f} [{row['difference_low']:+.3f}, {row['difference_high']:+.3f}]"
+        cells = [f"{row['task']}, {row['split']}", row["model"], NAMES[row["metric"]], f"{row['n']:,}"]
+        cells += [with_interval(row), best, gap if row["difference"] is not None else "–"]
+        rows.append(
+            [
+                *(Cell(text) for text in cells),
+                Cell(VERDICTS[row["verdict"]], is_bad=row["verdict"] == "below"),
+            ]
+        )
+    head = ["task, split", "model", "metric", "n", "value [95 %]", "best baseline", "difference [95 %]"]
+    caption = "All tasks: each model beside the best baseline, on the same resampled groups."
+    return Table(caption, [*head, "model beside it"], rows)
 
 
 def _by_split(table: pl.DataFrame) -> Any:
@@ -64,56 +116,41 @@ def _verdicts(confounded: Mapping[str, Any]) -> list[Block]:
     ]
 
 
-def _shortfalls(metrics: pl.DataFrame) -> list[Block]:
+def _shortfalls(verdicts: pl.DataFrame) -> list[Block]:
     """Say which models are not above the best baseline."""
     blocks: list[Block] = []
-    for (split,), part in _by_split(metrics.filter(pl.col("metric") == "auroc")):
-        baselines = part.filter(pl.col("kind") == "baseline").sort("value", descending=True, nulls_last=True)
-        if baselines.is_empty():
-            continue
-        best = baselines.row(0, named=True)
-        for row in part.filter(pl.col("kind") == "model").iter_rows(named=True):
-            if not row["value"] > best["value"]:
-                text = (
-                    f"Split '{split}': {row['method']} is not above the baseline '{best['method']}' in AUROC "
-                )
-                blocks.append(
-                    Paragraph(f"{text}({row['value']:.3f} against {best['value']:.3f}).", tone="bad")
-                )
+    for row in verdicts.filter(pl.col("verdict") == "below").iter_rows(named=True):
+        text = (
+            f"Split '{row['split']}': {row['model']} is not better than the baseline '{row['baseline']}' in "
+        )
+        text += f"{NAMES[row['metric']]} ({row['value']:.3f} against {row['baseline_value']:.3f})."
+        blocks.append(Paragraph(text, tone="bad"))
     return blocks
 
 
 def _metric_tables(split: str, part: pl.DataFrame) -> list[Table]:
     first = part.row(0, named=True)
     rows = f"{first['n']:,} rows, {first['n_groups']:,} groups, {first['n_seeds']} seeds"
-    return [
-        _metric_table(part, RANKING, with_interval, f"Split '{split}': {rows} [95 % interval]."),
-        _metric_table(
-            part,
-            CALLING,
-            with_interval,
-            f"Split '{split}' [95 % interval]; positive is called at a probability of 0.5 or more.",
-        ),
-        _metric_table(
-            part,
-            tuple(NAMES),
-            mean_over_folds,
+    known = part["metric"].unique(maintain_order=True).to_list()
+    called = "; positive is called at a probability of 0.5 or more" if "precision" in known else ""
+    tables = [_metric_table(part, known, with_interval, f"Split '{split}': {rows} [95 % interval]{called}.")]
+    if part["fold_sem"].is_not_nan().any():
+        caption = (
             f"Split '{split}': mean ± standard error over folds, as papers have it (too small, as folds "
-            "share training rows).",
-            is_folded=True,
-        ),
-    ]
+        )
+        caption += "share training rows)."
+        tables.append(_metric_table(part, known, mean_over_folds, caption, is_folded=True))
+    return tables
 
 
 def _metric_table(
     part: pl.DataFrame,
-    metrics: Sequence[str],
+    shown: Sequence[str],
     write: Callable[[Any], str],
     caption: str,
     *,
     is_folded: bool = False,
 ) -> Table:
-    shown = [metric for metric in metrics if metric in set(part["metric"])]
     rows = []
     for (method, kind), own in part.group_by("method", "kind", maintain_order=True):
         by_metric = {row["metric"]: row for row in own.iter_rows(named=True)}
@@ -123,8 +160,7 @@ def _metric_table(
 
 
 def _difference_table(differences: pl.DataFrame) -> Table:
-    found = set(differences["metric"])
-    shown = [metric for metric in (*RANKING, "accuracy", "f1") if metric in found]
+    shown = differences["metric"].unique(maintain_order=True).to_list()
     rows = []
     for (split, first, second), own in differences.group_by("split", "first", "second", maintain_order=True):
         by_metric = {row["metric"]: row for row in own.iter_rows(named=True)}

@@ -6,7 +6,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from protlm.errors import DataError
-from protlm.evaluation.probes import STRENGTHS, majority, num_paths, out_of_fold
+from protlm.evaluation.learners import STRENGTHS
+from protlm.evaluation.probes import all_rounds, majority, out_of_fold
 from protlm.statistics.metrics import auroc
 
 
@@ -20,27 +21,24 @@ def data(seed: int = 0, rows: int = 120, signal: float = 2.0):
 
 def test_a_signal_is_found_and_noise_is_not():
     features, labels, folds = data()
-    assert auroc(out_of_fold(features, labels, folds).probabilities, labels) > 0.85
+    assert auroc(out_of_fold(features, labels, folds).outputs, labels) > 0.85
     noise = np.mean(
-        [
-            auroc(out_of_fold(*each).probabilities, each[1])
-            for each in (data(seed, signal=0.0) for seed in range(8))
-        ]
+        [auroc(out_of_fold(*each).outputs, each[1]) for each in (data(seed, signal=0.0) for seed in range(8))]
     )
     assert noise == pytest.approx(0.5, abs=0.06)
 
 
 def test_labels_of_a_fold_do_not_reach_its_own_predictions():
     features, labels, folds = data()
-    before = out_of_fold(features, labels, folds).probabilities
+    before = out_of_fold(features, labels, folds).outputs
     changed = np.where(folds == 3, 1 - labels, labels)
-    after = out_of_fold(features, changed, folds).probabilities
+    after = out_of_fold(features, changed, folds).outputs
     np.testing.assert_allclose(before[folds == 3], after[folds == 3])
     assert np.abs(before[folds != 3] - after[folds != 3]).max() > 0.01
     # neither do its features, but through the standardisation of no other fold either
     moved = features.copy()
     moved[folds == 3] += 100
-    other = out_of_fold(moved, labels, folds).probabilities
+    other = out_of_fold(moved, labels, folds).outputs
     assert np.abs(other[folds == 3] - before[folds == 3]).max() > 0.01
 
 
@@ -53,7 +51,7 @@ def test_one_strength_is_plain_logistic_regression_on_standardised_features():
         scaler.transform(features[inside]), labels[inside]
     )
     expected = model.predict_proba(scaler.transform(features[~inside]))[:, 1]
-    np.testing.assert_allclose(found.probabilities[~inside], expected, atol=2e-3)
+    np.testing.assert_allclose(found.outputs[~inside], expected, atol=2e-3)
     assert found.strengths == (0.1,) * 5
 
 
@@ -71,15 +69,15 @@ def test_features_that_say_nothing_give_ties_not_an_order_of_rounding_errors():
     half = random.normal(size=(60, 7))
     features, labels = np.concatenate([half, half]), np.repeat([0, 1], 60)
     found = out_of_fold(features, labels, np.tile(np.arange(60) % 5, 2))
-    assert set(found.probabilities) == {0.5}
+    assert set(found.outputs) == {0.5}
 
 
 def test_progress_is_told_as_often_as_promised():
     features, labels, folds = data()
     calls = []
     out_of_fold(features, labels, folds, on_fit=lambda: calls.append(1))
-    assert len(calls) == num_paths(5) == 15
-    assert num_paths(2) == 2
+    assert len(calls) == len(all_rounds(folds)) == 15
+    assert len(all_rounds(np.array([0, 1]))) == 2
 
 
 def test_what_cannot_be_fitted_is_refused():

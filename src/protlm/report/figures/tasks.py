@@ -20,9 +20,20 @@ from protlm.report.figures.style import (
 )
 
 COLUMNS = ("split", "method", "kind", "metric", "value", "low", "high", "n", "n_groups", "n_seeds")
-PANELS = {"auroc": "AUROC", "auprc": "AUPRC", "mcc": "MCC"}
-"""Metrics that are drawn; all seven are in the table."""
-_CHANCE = {"auroc": 0.5, "mcc": 0.0}
+PANELS = {
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "macro_auc01": "macro AUC0.1",
+    "macro_auroc": "macro AUROC",
+    "accuracy": "accuracy",
+    "macro_f1": "macro F1",
+    "spearman": "Spearman",
+    "rmse": "RMSE",
+    "mcc": "MCC",
+}
+"""Metrics that are drawn, at most `_MOST_PANELS` of them; all are in the table."""
+_MOST_PANELS = 3
+_CHANCE = {"auroc": 0.5, "macro_auroc": 0.5, "macro_auc01": 0.5, "mcc": 0.0, "spearman": 0.0}
 
 
 @dataclass(frozen=True)
@@ -37,7 +48,8 @@ class TaskScores:
     def figure(self) -> go.Figure:
         """Draw it; methods from top to bottom in the order of the table."""
         splits = self.table["split"].unique(maintain_order=True).to_list()
-        metrics = [metric for metric in PANELS if metric in set(self.table["metric"])]
+        found = self.table["metric"].unique(maintain_order=True).to_list()
+        metrics = [metric for metric in found if metric in PANELS][:_MOST_PANELS]
         methods = self.table["method"].unique(maintain_order=True).to_list()
         figure = make_subplots(
             len(splits),
@@ -121,6 +133,7 @@ def task_scores(metrics: pl.DataFrame, colours: Mapping[str, str] | None = None)
 def _reach(table: pl.DataFrame, metric: str) -> Sequence[float]:
     """Give one range for all splits, so that they can be compared by eye."""
     part = table.filter((pl.col("metric") == metric) & pl.col("value").is_not_nan())
-    ends = [*part["low"].drop_nans().to_list(), *part["high"].drop_nans().to_list(), _CHANCE.get(metric, 0.5)]
+    ends = [*part["low"].drop_nans().to_list(), *part["high"].drop_nans().to_list()]
+    ends += [_CHANCE.get(metric, 0.0)] if metric in _CHANCE or not ends else []
     room = 0.05 * (max(ends) - min(ends)) or 0.05
     return [min(ends) - room, max(ends) + room]
