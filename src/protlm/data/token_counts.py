@@ -128,7 +128,7 @@ def _kept(corpus: Corpus, layout: TokenLayout) -> np.ndarray | None:
     path = _path(corpus, layout)
     try:
         counts = np.load(path, mmap_mode="r")
-    except (OSError, EOFError, ValueError):  # not there, or cut short; it is a copy of what can be counted again
+    except (OSError, EOFError, ValueError):  # not there, or cut short, and it can be counted again
         counts = _IN_MEMORY.get(path)
     fits = counts is not None and counts.dtype == np.int32 and counts.shape == corpus.chain_lengths.shape
     return counts if fits else None
