@@ -27,20 +27,23 @@ def add_to(app: typer.Typer) -> None:
 
 
 class _Count:
-    """Says now and then how many records there were; how many there will be is not known."""
+    """Says now and then how much there was; how much there will be is not known."""
 
     seconds_between_lines = 10.0
 
     def __init__(self) -> None:
-        self._done = 0
+        self._unit, self._done = "", 0
         self._began = self._last_line = time.monotonic()
 
-    def __call__(self) -> None:
-        self._done += 1
+    def __call__(self, unit: str = "records", count: int = 1) -> None:
         now = time.monotonic()
+        if unit != self._unit:
+            self._unit, self._done, self._began = unit, 0, now
+        self._done += count
         if now - self._last_line >= self.seconds_between_lines:
             self._last_line = now
-            options.say(f"{self._done:,} records · {self._done / (now - self._began):,.0f} records/s")
+            rate = self._done / max(1e-9, now - self._began)
+            options.say(f"{self._done:,} {unit} · {rate:,.0f} {unit}/s")
 
 
 _COLUMNS, _POLICY, _NUMBERING, _SPLIT = "Columns", "What to do with odd input", "Numbering", "Split"
@@ -330,7 +333,13 @@ def _prepare_pairs(
         return
     policy = InputPolicy(invalid=invalid, gaps=gaps)
     prepared = prepare_pairs(
-        source, out, columns=LinkColumns(**columns), settings=PairSettings(**settings), policy=policy, **given
+        source,
+        out,
+        columns=LinkColumns(**columns),
+        settings=PairSettings(**settings),
+        policy=policy,
+        on_count=_Count(),
+        **given,
     )
     _say_result(prepared, out)
 

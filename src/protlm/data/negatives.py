@@ -237,6 +237,8 @@ def _round(
 
 def _fresh(candidates: np.ndarray, known: Buckets, drawn: Buckets, number: int) -> np.ndarray:
     """Candidates of a bucket that are neither known nor drawn before, each key once by its first counter."""
+    if not len(candidates):
+        return candidates
     candidates = candidates[np.lexsort((candidates["counter"], candidates["key"]))]
     is_first = np.ones(len(candidates), dtype=bool)
     is_first[1:] = candidates["key"][1:] != candidates["key"][:-1]

@@ -1,6 +1,6 @@
 """What prepare reads of links: proteins by number, and links between them on disk."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from protlm.data.readers.sequences import SequenceFile, open_sequences, read_seq
 from protlm.data.remembered import NumberSet
 from protlm.errors import ConfigError, DataError
 from protlm.types.alphabet import ResidueError, clean_residues
+
+OnCount = Callable[[str, int], None]
 
 _LONGEST_NAME = 30
 _ZERO, _ONE = r"^0(\.0*)?$", r"^1(\.0*)?$"
@@ -56,6 +58,7 @@ def read_link_input(
     policy: InputPolicy,
     sides: str,
     counts: LinkCounts,
+    on_count: OnCount = lambda _unit, _count: None,
 ) -> LinkInput:
     """Read sequences, then links, whose rows go to buckets by the hash of their key.
 
@@ -73,6 +76,8 @@ def read_link_input(
         ``"one"``, ``"two"`` or ``"auto"``: two kinds of proteins, where none stands in both columns.
     counts
         Filled with what is left out.
+    on_count
+        Called now and then with a unit, such as ``"rows"``, and how many more were read.
 
     Raises
     ------
@@ -101,7 +106,7 @@ def read_link_input(
     store = ProteinStore(folder / "proteins.arrow")
     if file.kind == "ids":
         own_sides = _sides_of_files(file, files, [side for side, _ in named])
-        _store_files(store, files, own_sides, species, policy, report)
+        _store_files(store, files, own_sides, species, policy, report, on_count)
     else:
         own_sides = []
         _store_rows(store, file, policy, counts)
@@ -114,6 +119,7 @@ def read_link_input(
     reading = _Rows(file, proteins, rows, species, policy, counts)
     for block in file.blocks():
         reading.add(block)
+        on_count("rows", len(block.a))
     is_sided = reading.is_sided(sides)
     names = _names(file, proteins, reading.is_first)
     lines = [*file.lines(), *(each.title for each in files)]
@@ -162,11 +168,13 @@ def _store_files(
     species: Sequence[str],
     policy: InputPolicy,
     report: ReadReport,
+    on_count: OnCount,
 ) -> None:
     found: set[str] = set()
     others: set[str] = set()
     for file, side in zip(files, sides, strict=True):
         for name, residues, _ in read_sequences(file, policy, report):
+            on_count("proteins", 1)
             if species:
                 taxon = name.partition(".")[0]
                 if taxon not in species:

@@ -28,7 +28,7 @@ from protlm.data.proteins import Proteins
 from protlm.data.readers import InputPolicy, check_file
 from protlm.data.readers.links import STRING_SCORE, LinkColumns
 from protlm.errors import ConfigError, DataError
-from protlm.recipes.link_input import LinkInput, read_link_input
+from protlm.recipes.link_input import LinkInput, OnCount, read_link_input
 from protlm.recipes.outputs import claim_folder
 from protlm.recipes.pair_parts import KEY, PairParts
 from protlm.recipes.prepare import HELD_OUT as HELD_OUT_NAME
@@ -104,6 +104,7 @@ def prepare_pairs(
     settings: PairSettings | None = None,
     policy: InputPolicy | None = None,
     force: bool = False,
+    on_count: OnCount = lambda _unit, _count: None,
 ) -> PreparedPairs:
     """Read links and the sequences of their proteins, and write a corpus of pairs.
 
@@ -134,6 +135,8 @@ def prepare_pairs(
         that are not plain residues.
     force
         Replace a corpus that is there.
+    on_count
+        Called with a unit, ``"proteins"``, ``"rows"`` or ``"pairs"``, and how many more are done.
 
     Raises
     ------
@@ -165,12 +168,13 @@ def prepare_pairs(
             policy=policy,
             sides=settings.sides,
             counts=counts,
+            on_count=on_count,
         )
         making = _Making(read, settings, folder, counts)
         making.settle(rows)
         making.part()
         making.draw()
-        making.write(writer)
+        making.write(writer, on_count)
         files = dict.fromkeys([source, *(each.path for each in read.files)])
         manifest = {
             "inputs": [
@@ -256,7 +260,7 @@ class _Making:
         self.pairs.draw(self.sampler, share, seed=settings.seed, folder=self.folder)
         self.facts |= self.pairs.facts
 
-    def write(self, writer: CorpusWriter) -> None:
+    def write(self, writer: CorpusWriter, on_count: OnCount) -> None:
         """Write proteins and pairs."""
         pairs, proteins = self.pairs, self.proteins
         used = pairs.used()
@@ -273,6 +277,7 @@ class _Making:
             batch = tables.pairs(a, b, binds, scores if self.read.file.score else None)
             num_residues = int(proteins.lengths[a].sum() + proteins.lengths[b].sum())
             writer.add_records(batch, subsets=[""], num_residues=num_residues)
+            on_count("pairs", len(batch))
             for name, chosen in pairs.subsets(binds, part):
                 if chosen.any():
                     writer.add_records(batch.filter(pa.array(chosen)), subsets=[name])
