@@ -24,6 +24,7 @@ VERBS = (
     "prepare",
     "tokenizer",
     "pretrain",
+    "finetune",
     "mask",
     "split",
     "evaluate",

@@ -1,6 +1,7 @@
 """What a frozen model says of records and residues, computed once and kept on disk."""
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
@@ -25,6 +26,15 @@ from protlm.types.record import Record
 Pooling = Literal["mean", "begin"]
 POOLINGS: tuple[Pooling, ...] = ("mean", "begin")
 _TENSOR = "features"
+
+
+def feature_folder() -> Path:
+    """Give where features are kept: in ``$PROTLM_CACHE``, else in ``protlm`` of the user's cache."""
+    own = os.environ.get("PROTLM_CACHE")
+    if own:
+        return Path(own) / "features"
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "protlm" / "features"
 
 
 def record_features(

@@ -21,6 +21,7 @@ from protlm.types.target import Target
 PairEncoder = Literal["separate", "concatenated"]
 FORMAT_VERSION = 1
 _FACTS, _WEIGHTS = "head.json", "head.safetensors"
+_FIRST_SD = 0.02  # as Hugging Face's heads: nearly no opinion at first
 
 
 class HeadConfig(BaseConfig):
@@ -261,7 +262,10 @@ def _layers(width: int, settings: HeadConfig, num_outputs: int) -> nn.Sequential
     if settings.hidden_size is not None:
         parts += [nn.Linear(width, settings.hidden_size), nn.GELU(), nn.Dropout(settings.dropout)]
         width = settings.hidden_size
-    return nn.Sequential(*parts, nn.Linear(width, num_outputs))
+    last = nn.Linear(width, num_outputs)
+    nn.init.normal_(last.weight, std=_FIRST_SD)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(*parts, last)
 
 
 def _has_roles(record: Record) -> bool:

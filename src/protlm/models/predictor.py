@@ -288,7 +288,7 @@ def predictor_folders(name: str | Path) -> list[Path]:
 def _load(folder: Path, device: str, precision: Precision, shared: dict[Path, LanguageModel]) -> Predictor:
     """Load a head with its encoder, or with one that is loaded already: a frozen one is kept once."""
     head = load_head(folder / HEAD_FOLDER)
-    tries = [folder / "model", *(parent / "model" for parent in folder.parents[:2])]
+    tries = [folder / "model", *(parent / "model" for parent in folder.parents[:3])]
     found = next((path for path in tries if (path / "config.json").is_file()), None)
     if found is None:
         raise ModelError(f"{folder} has a head and no encoder", hint="was its folder 'model' moved?")
