@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from protlm.data.readers import read_records
     from protlm.models.loading import load_model
+    from protlm.models.predictor import load_predictor
     from protlm.recipes.embed import embed
     from protlm.recipes.score import score
     from protlm.types.record import Chain, Record
@@ -15,11 +16,12 @@ _HOMES = {
     "Record": "protlm.types.record",
     "embed": "protlm.recipes.embed",
     "load_model": "protlm.models.loading",
+    "load_predictor": "protlm.models.predictor",
     "read_records": "protlm.data.readers",
     "score": "protlm.recipes.score",
 }
 
-__all__ = ["Chain", "Record", "embed", "load_model", "read_records", "score"]
+__all__ = ["Chain", "Record", "embed", "load_model", "load_predictor", "read_records", "score"]
 
 
 def __getattr__(name: str) -> Any:

@@ -25,6 +25,7 @@ VERBS = (
     "tokenizer",
     "pretrain",
     "finetune",
+    "predict",
     "mask",
     "split",
     "evaluate",

@@ -1,6 +1,6 @@
 """An encoder with a head: what fine-tuning makes, and what predicts."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -149,22 +149,7 @@ class Predictor(nn.Module):
         list of numpy.ndarray
             As `read` has them, ``[columns]`` per record, or ``[residues, columns]`` at residue level.
         """
-        found: list[np.ndarray] = [np.zeros(0)] * len(records)
-        for chosen, outputs in self._outputs_by_batch(records, max_tokens or self.encoder.token_budget):
-            values, sizes = self.read(outputs), [len(records[index]) for index in chosen]
-            parts = np.split(values, np.cumsum(sizes)[:-1]) if self.target.level == "residue" else values
-            for index, part in zip(chosen, parts, strict=True):
-                found[index] = part
-            if on_batch is not None:
-                on_batch(len(chosen))
-        return found
-
-    def _outputs_by_batch(
-        self, records: Sequence[Record], max_tokens: int
-    ) -> Iterator[tuple[np.ndarray, Tensor]]:
-        for chosen in budget_batches(self.lengths(records), max_tokens) if len(records) else []:
-            with torch.inference_mode():
-                yield chosen, self.outputs(self.batch([records[index] for index in chosen]))
+        return predict_all([self], records, max_tokens=max_tokens, on_batch=on_batch)[0]
 
     def save(self, run: Run, weights: Mapping[str, Tensor] | None = None, *, encoder: bool = True) -> None:
         """Write ``model``, ``head`` and, of low-rank adapters, ``adapter`` into a Run.
@@ -186,6 +171,66 @@ class Predictor(nn.Module):
                 save_adapter(self.encoder.module, inner, run.adapter_path)
                 inner = merged_weights(self.encoder.module, inner)
             self.encoder.save(run.model_path, inner)
+
+
+def predict_all(
+    predictors: Sequence[Predictor],
+    records: Sequence[Record],
+    *,
+    max_tokens: int | None = None,
+    on_batch: Callable[[int], None] | None = None,
+) -> list[list[np.ndarray]]:
+    """Give what each of several models predicts; heads on one encoder read each record once together.
+
+    Parameters
+    ----------
+    predictors
+        Of one target.
+    records, max_tokens
+        As for `Predictor.predict`.
+    on_batch
+        Called with the number of records finished, once for all models.
+
+    Returns
+    -------
+    list
+        By model, as `Predictor.predict` gives it.
+    """
+    found = [[np.zeros(0)] * len(records) for _ in predictors]
+    together: dict[tuple[int, bool, bool], list[int]] = {}
+    for number, predictor in enumerate(predictors):
+        facts = predictor.head.facts
+        is_begin = facts.settings.pooling == "begin"
+        together.setdefault((id(predictor.encoder), facts.both_orders, is_begin), []).append(number)
+    last = len(together) - 1
+    for place, members in enumerate(together.values()):
+        first = predictors[members[0]]
+        budget = max_tokens or first.encoder.token_budget
+        for chosen in budget_batches(first.lengths(records), budget) if len(records) else []:
+            own = [records[index] for index in chosen]
+            with torch.inference_mode():
+                states = first.states(first.batch(own))
+                for number in members:
+                    _keep(found[number], chosen, predictors[number], states, own)
+            if on_batch is not None and place == last:
+                on_batch(len(chosen))
+    return found
+
+
+def _keep(
+    found: list[np.ndarray],
+    chosen: np.ndarray,
+    predictor: Predictor,
+    states: ResidueStates | Tensor,
+    records: Sequence[Record],
+) -> None:
+    values = predictor.read(predictor.head(states))
+    if predictor.target.level == "residue":
+        parts: Sequence[np.ndarray] = np.split(values, np.cumsum([len(each) for each in records])[:-1])
+    else:
+        parts = list(values)
+    for index, part in zip(chosen.tolist(), parts, strict=True):
+        found[index] = part
 
 
 def read_outputs(outputs: Tensor, head: Head) -> np.ndarray:

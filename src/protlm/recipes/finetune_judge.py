@@ -10,6 +10,7 @@ import polars as pl
 from protlm.evaluation.label_baselines import label_baselines
 from protlm.recipes.finetune_split import Fold
 from protlm.statistics.predictions import METRICS, PRIMARY, Draws, Judgement, bootstrap_predictions
+from protlm.types.record import Record
 from protlm.types.target import UNLABELLED, LabelledRecords, Target
 
 NUM_RANKED = 20_000
@@ -128,21 +129,18 @@ def class_columns(values: np.ndarray, target: Target) -> dict[str, Any]:
     return {"predicted": list(called), **chances}
 
 
-def residue_places(labelled: LabelledRecords, rows: Sequence[int]) -> dict[str, list[Any]]:
+def residue_places(records: Sequence[Record]) -> dict[str, list[Any]]:
     """Name the residues of records: id, chain, 1-based position and 0-based index in the chain.
 
     Parameters
     ----------
-    labelled
-        All records.
-    rows
-        Which.
+    records
+        In order.
     """
     ids: list[str] = []
     chains: list[str] = []
     indices: list[int] = []
-    for row in rows:
-        record = labelled.records[row]
+    for record in records:
         for name, chain in zip(record.chain_names, record.chains, strict=True):
             ids += [record.id] * len(chain)
             chains += [name] * len(chain)
@@ -157,7 +155,7 @@ def _outcome_table(labelled: LabelledRecords, outcome: Outcome) -> pl.DataFrame:
             np.concatenate(outcome.predictions),
             np.concatenate([labelled.values[r] for r in rows]),
         )
-        columns: dict[str, Any] = residue_places(labelled, rows)
+        columns: dict[str, Any] = residue_places([labelled.records[row] for row in rows])
     else:
         values, truth = np.stack(outcome.predictions), np.asarray([labelled.values[row] for row in rows])
         columns = {"id": [labelled.records[row].id for row in rows]}
