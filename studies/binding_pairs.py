@@ -43,7 +43,7 @@ SETTINGS = {
     "yeast": (),
 }
 """What differs from the configuration, by data set."""
-JUDGED = {"coupled": 400, "coupled-few": 400, "antibodies": 150, "yeast": 200}
+JUDGED = {"coupled": 200, "coupled-few": 200, "antibodies": 100, "yeast": 150}
 """Held-out pairs, chosen by content keys."""
 WINDOW = 160
 """Longest part of a held-out yeast protein that is judged; training crops pairs to twice that."""

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from sklearn.linear_model import LogisticRegressionCV
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -228,12 +229,9 @@ def _pairs(corpus: Corpus) -> list[Record]:
 
 
 def _fit(fitted: np.ndarray, tested: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    model = make_pipeline(
-        StandardScaler(),
-        LogisticRegressionCV(
-            Cs=[1e-4, 1e-3, 1e-2, 1e-1, 1], l1_ratios=(0,), scoring="neg_log_loss", max_iter=500
-        ),
-    )
+    classifier = LogisticRegression(max_iter=500)
+    strength = {"C": [1e-4, 1e-3, 1e-2, 1e-1, 1]}
+    model = make_pipeline(StandardScaler(), GridSearchCV(classifier, strength, scoring="neg_log_loss"))
     return model.fit(fitted, labels).predict_proba(tested)[:, 1]
 
 
