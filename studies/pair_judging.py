@@ -140,8 +140,8 @@ def judge_power(evaluation: Path, truth: Path, arms: Sequence[str], seeds: Seque
     Returns
     -------
     polars.DataFrame
-        ``information, arm, recovered, low, high, by_seed, n_residues``: nats per planted site that `arm` saves
-        over the arm ``random``, both beside the true partner; a perfect model saves `information`.
+        ``information, arm, recovered, low, high, by_seed, n_residues``: nats per planted site that `arm`
+        saves over the arm ``random``, both beside the true partner; a perfect model saves `information`.
     """
     couplings = pl.read_csv(truth)
     sites = pl.concat(
