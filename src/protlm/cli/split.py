@@ -31,6 +31,17 @@ def split(
         str | None,
         typer.Option(help="clonotype, chain, group or a column; several, with commas, are joined"),
     ] = None,
+    cluster_identity: Annotated[
+        float | None,
+        typer.Option(help="clusters of alike sequences (MMseqs2) as a further key, such as 0.25"),
+    ] = None,
+    cluster_coverage: Annotated[
+        float, typer.Option(help="share of both sequences that an alignment must cover")
+    ] = 0.8,
+    cluster_of: Annotated[
+        str, typer.Option(help="what is clustered: chains (all), main (heavy, else first), or a column")
+    ] = "chains",
+    threads: Annotated[int, typer.Option(help="of MMseqs2; change nothing in the result", min=1)] = 1,
     at_random: Annotated[
         bool, typer.Option("--random", help="split single records, whatever they share")
     ] = False,
@@ -65,6 +76,7 @@ def split(
     """
     from protlm.data.readers import ColumnNames, InputPolicy
     from protlm.recipes.split import split_file
+    from protlm.recipes.split_input import Clustering
 
     policy = InputPolicy(
         invalid=options.choice("--invalid", invalid, ("error", "drop")),  # type: ignore[arg-type]
@@ -72,10 +84,14 @@ def split(
         duplicate_ids=options.choice("--duplicate-ids", duplicate_ids, ("error", "rename")),  # type: ignore[arg-type]
         paired_ids=paired_ids,
     )
+    clusters = None
+    if cluster_identity is not None:
+        clusters = Clustering(cluster_identity, cluster_coverage, cluster_of, threads)
     split_file(
         source,
         out,
         by=[name.strip() for name in by.split(",") if name.strip()] if by else [],
+        clusters=clusters,
         folds=folds,
         holdout=holdout,
         at_random=at_random,

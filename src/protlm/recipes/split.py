@@ -2,8 +2,8 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import fields
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +11,27 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
-from protlm.data.clonotypes import chain_keys, clonotype_keys
-from protlm.data.corpus import Corpus, names_corpus
-from protlm.data.numbering import NumberingReport, Receptor, number_records
-from protlm.data.readers import ColumnNames, InputPolicy, ReadReport, check_file, iterate_records
+from protlm.data.clusters import check_clustering
+from protlm.data.corpus import names_corpus
+from protlm.data.numbering import Receptor
+from protlm.data.readers import ColumnNames, InputPolicy
 from protlm.data.split_report import report_split
-from protlm.data.splits import Groups, Values, assign_folds, connected_groups, random_groups
-from protlm.errors import ConfigError, DataError
+from protlm.data.splits import Groups, assign_folds, connected_groups, random_groups
+from protlm.errors import ConfigError
 from protlm.evaluation.task_files import text_of
 from protlm.recipes.outputs import claim_file
+from protlm.recipes.split_input import (
+    Clustering,
+    Say,
+    cluster_values,
+    key_values,
+    read_to_split,
+    refuse_reading,
+    watched_clonotypes,
+)
 from protlm.runs import file_hash
-from protlm.types.record import Record
 
-Say = Callable[[str], None]
 SUFFIXES = (".parquet", ".tsv", ".csv")
-_KEYS = ("clonotype", "chain", "group")
 
 
 def split_file(
@@ -33,6 +39,7 @@ def split_file(
     out: Path | str,
     *,
     by: Sequence[str] = (),
+    clusters: Clustering | None = None,
     folds: int | None = None,
     holdout: float | None = None,
     at_random: bool = False,
@@ -58,6 +65,8 @@ def split_file(
     by
         Keys, joined to connected components: ``clonotype`` (V gene, J gene and CDR3), ``chain`` (identical
         residues of any chain), ``group`` (that of the record), or columns of the file.
+    clusters
+        A further key: clusters of alike sequences.
     folds, holdout
         Number of folds, named 0, 1 …; or the share of the fold ``holdout``, the rest being ``train``.
     at_random
@@ -86,18 +95,25 @@ def split_file(
     """
     out = Path(out)
     shares, names = _shares(folds, holdout)
-    if bool(by) == at_random:
+    has_key = bool(by) or clusters is not None
+    if has_key == at_random:
         raise ConfigError(
-            "say what to split by" if not by else "a split is either by keys or at random",
-            hint="--by clonotype, chain or a column (several separated by commas), or --random",
+            "a split is either by keys or at random" if has_key else "say what to split by",
+            hint="--by clonotype, chain or a column (several separated by commas), --cluster-identity, or "
+            "--random",
         )
+    if clusters is not None:
+        check_clustering(clusters.identity, clusters.coverage)
     if names_corpus(source):
-        _refuse_reading(source, columns, policy, receptor)
+        refuse_reading(source, columns, policy, receptor)
     claim_file(out, SUFFIXES, force=force)
-    records = _read(source, by, stratify, columns, policy, receptor, say)
+    wanted = [*by, *([stratify] if stratify else []), *(clusters.columns() if clusters else [])]
+    records = read_to_split(source, wanted, columns=columns, policy=policy, receptor=receptor, say=say)
     ids = [record.id for record in records]
     counts: Counter[str] = Counter()
-    keys = {name: _key(name, records, cdr3_identity, counts) for name in by}
+    keys = {name: key_values(name, records, cdr3_identity, counts) for name in by}
+    if clusters is not None:
+        keys["cluster"] = cluster_values(records, clusters, say)
     groups = random_groups(ids) if at_random else connected_groups(*keys.values(), names=ids)
     strata = None if stratify is None else [text_of(record, stratify) for record in records]
     assigned = assign_folds(groups, shares, strata=strata, seed=seed)
@@ -105,7 +121,7 @@ def split_file(
     for reason, count in counts.items():
         if count:
             say(f"{count:,} × {reason}")
-    watched = keys | ({} if "clonotype" in keys else _clonotypes(records, cdr3_identity))
+    watched = keys | ({} if "clonotype" in keys else watched_clonotypes(records, cdr3_identity))
     report = report_split(records, fold, groups, names=names, labels=strata, keys=watched, identity=identity)
     for line in report.lines():
         say(line)
@@ -116,6 +132,7 @@ def split_file(
         "input": str(source),
         "input_sha256": None if names_corpus(source) else file_hash(Path(source)),
         "by": "random" if at_random else list(by),
+        "clusters": None if clusters is None else asdict(clusters),
         "folds": dict(zip(names, shares, strict=True)),
         "cdr3_identity": cdr3_identity if "clonotype" in by else None,
         "stratify": stratify,
@@ -138,86 +155,6 @@ def _shares(folds: int | None, holdout: float | None) -> tuple[list[float], list
     if not 0 < holdout < 1:
         raise ConfigError(f"--holdout {holdout} is not a share", hint="expected a number between 0 and 1")
     return [1 - holdout, holdout], ["train", "holdout"]
-
-
-def _refuse_reading(
-    source: Path | str, columns: ColumnNames | None, policy: InputPolicy | None, receptor: Receptor
-) -> None:
-    """Refuse what says how to read a file where there is a corpus."""
-    pairs = ((columns or ColumnNames(), ColumnNames()), (policy or InputPolicy(), InputPolicy()))
-    given = [
-        f"--{each.name.replace('_', '-')}"
-        for own, default in pairs
-        for each in fields(own)
-        if getattr(own, each.name) != getattr(default, each.name)
-    ]
-    given += ["--receptor"] if receptor != "auto" else []
-    if given:
-        raise ConfigError(
-            f"{source} is a corpus, and {', '.join(given)} would say how to read a file",
-            hint="leave it out, or give it to protlm prepare when the corpus is made",
-        )
-
-
-def _read(
-    source: Path | str,
-    by: Sequence[str],
-    stratify: str | None,
-    columns: ColumnNames | None,
-    policy: InputPolicy | None,
-    receptor: Receptor,
-    say: Say,
-) -> list[Record]:
-    wanted = [*(name for name in by if name not in _KEYS), *([stratify] if stratify else [])]
-    if names_corpus(source):
-        corpus = Corpus(source)
-        records = [corpus.record(row) for row in range(len(corpus))]
-        for name in wanted:
-            if not any(name in record.labels for record in records):
-                raise DataError(
-                    f"{corpus.name} has no label '{name}'", hint="keep it as a label when the corpus is made"
-                )
-    else:
-        path = check_file(source)
-        reading, numbering = ReadReport(), NumberingReport()
-        given = columns or ColumnNames()
-        labels = tuple(dict.fromkeys([*given.labels, *wanted]))
-        asked = ColumnNames(**{**vars(given), "labels": labels})
-        records = list(
-            number_records(
-                iterate_records(path, columns=asked, policy=policy, report=reading),
-                receptor=receptor,
-                report=numbering,
-            )
-        )
-        for line in [*reading.lines(), *numbering.lines()]:
-            say(line)
-    if not records:
-        raise DataError(f"{source}: there is nothing to split", hint="look at what was dropped")
-    repeated = [name for name, count in Counter(record.id for record in records).items() if count > 1]
-    if repeated:
-        raise DataError(
-            f"{source}: {len(repeated):,} ids are there twice, such as '{repeated[0]}'",
-            hint="make ids unique; the table goes by id",
-        )
-    return records
-
-
-def _key(name: str, records: Sequence[Record], identity: float, counts: Counter[str]) -> Values:
-    if name == "clonotype":
-        return clonotype_keys(records, identity=identity, counts=counts)
-    if name == "chain":
-        return chain_keys(records)
-    values = [record.group if name == "group" else text_of(record, name) for record in records]
-    counts[f"no value of '{name}', so linked to no other record by it"] += sum(not value for value in values)
-    return [(value,) for value in values]
-
-
-def _clonotypes(records: Sequence[Record], identity: float) -> dict[str, Values]:
-    """Watch clonotypes also where the split is by something else, if the records are numbered."""
-    if not any("region" in chain.tracks for record in records for chain in record.chains):
-        return {}
-    return {"clonotype": clonotype_keys(records, identity=identity)}
 
 
 def _table(
