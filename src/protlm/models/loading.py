@@ -124,7 +124,7 @@ def _locate(name: str) -> tuple[str, str]:
     if path.is_dir():
         if Run.is_run(path):
             run = Run.open(path)
-            if run.verb != "pretrain":
+            if run.verb != "pretrain" and not (run.verb == "finetune" and run.model_path.is_dir()):
                 raise ModelError(f"{path} is a '{run.verb}' Run and has no model", hint="name a pretrain Run")
             if not run.is_done:
                 raise ModelError(

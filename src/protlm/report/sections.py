@@ -16,6 +16,7 @@ from protlm.report.evaluation import comparisons_section, leakage_section, regio
 from protlm.report.figures import masking
 from protlm.report.figures.curves import REGION_LOSSES, Lines, tokens_seen, training_curves
 from protlm.report.figures.style import model_colours
+from protlm.report.finetuning import finetuning_section
 from protlm.report.partner import partner_section
 from protlm.report.scores import score_section
 from protlm.report.sources import Sources, read_table
@@ -49,6 +50,7 @@ def sections(sources: Sources) -> list[Section]:
         *(sequences_section(source) for source in sources.runs),
         *(partner_section(source, colours) for source in sources.runs),
         *(attention_section(source, colours) for source in sources.runs),
+        *(finetuning_section(source, colours) for source in sources.runs),
         *(task_section(source, colours) for source in sources.runs),
         *(leakage_section(source) for source in sources.runs),
         *(variants_section(source, colours) for source in sources.runs),

@@ -1,0 +1,108 @@
+"""The section on a fine-tuned model: metrics beside baselines, the learning curve, how it was divided."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+from protlm.report.blocks import Block, Cell, Figure, Paragraph, Section, Table
+from protlm.report.figures.finetuning import COLUMNS, NAMES, FinetuneScores
+from protlm.report.sources import RunSource, read_table
+
+TABLE = "finetune_metrics"
+_SMALLER_IS_BETTER = ("rmse",)
+
+
+def finetuning_section(source: RunSource, colours: Mapping[str, str]) -> Section | None:
+    """Show what a fine-tuned model predicts of records that it did not learn from.
+
+    Parameters
+    ----------
+    source
+        Any Run.
+    colours
+        By model.
+
+    Returns
+    -------
+    Section or None
+        `None` where the Run is no fine-tuning.
+    """
+    metrics = read_table(source.run, TABLE, COLUMNS)
+    if metrics is None:
+        return None
+    facts = source.run.read_json("data_manifest.json")
+    config = source.run.read_config()
+    blocks: list[Block] = [
+        Paragraph(_what(facts, config)),
+        *_shortfalls(metrics),
+        Paragraph(
+            "A point is a metric on held-out records with its 95 % interval from resampling groups; with "
+            "several seeds it is their mean. Grey marks are baselines that see no model. Where there are "
+            "several numbers of training records, each seed draws its own, every smaller draw inside the "
+            "larger ones."
+        ),
+        Figure(FinetuneScores(metrics, colours).figure(), "Metrics of the model and of baselines"),
+        *(_table(str(subset), own) for (subset,), own in metrics.group_by("subset", maintain_order=True)),
+        *(
+            Paragraph(f"{line}.")
+            for line in facts.get("lines", [])
+            if "leakage" in line or "judge on" in line
+        ),
+    ]
+    return Section(f"finetuning-{source.label}", f"Fine-tuning: {source.label}", blocks)
+
+
+def _what(facts: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    target = facts["target"]
+    kind = {"binary": "two classes", "classes": "classes", "labels": "labels", "value": "a number"}
+    trained = (config.get("adapt") or {}).get("kind", "frozen")
+    controls = [name for name in ("random_weights", "shuffle_labels") if config.get(name)]
+    text = (
+        f"'{target['name']}' ({kind[target['kind']]}, by {target['level']}) from {config.get('model')}; "
+        f"trained: {trained}. Judged on: {facts['judged_on']}."
+    )
+    return f"{text} Control: {', '.join(controls).replace('_', ' ')}." if controls else text
+
+
+def _shortfalls(metrics: pl.DataFrame) -> list[Block]:
+    """Say in red where the model is not above the best baseline."""
+    blocks: list[Block] = []
+    for (_, metric), part in metrics.group_by("subset", "metric", maintain_order=True):
+        own, others = part.filter(kind="model"), part.filter(kind="baseline")
+        if own.is_empty() or others.is_empty():
+            continue
+        sign = -1 if metric in _SMALLER_IS_BETTER else 1
+        best = others.sort(pl.col("value") * sign, descending=True).row(0, named=True)
+        value = own["value"][0]
+        if not value * sign > best["value"] * sign:
+            text = (
+                f"With {own['num_train'][0]:,} training records the model is not above the baseline "
+                f"'{best['method']}' in {NAMES.get(str(metric), str(metric))} ({value:.3f} against "
+                f"{best['value']:.3f})."
+            )
+            blocks.append(Paragraph(text, tone="bad"))
+    return blocks
+
+
+def _table(subset: str, own: pl.DataFrame) -> Table:
+    first = own.row(0, named=True)
+    shown = [metric for metric in NAMES if metric in set(own["metric"])]
+    rows = []
+    for (method, kind), part in own.group_by("method", "kind", maintain_order=True):
+        by_metric = {row["metric"]: row for row in part.iter_rows(named=True)}
+        name = str(method) if kind == "model" else f"{method} (baseline)"
+        rows.append([Cell(name), *(Cell(_text(by_metric.get(metric))) for metric in shown)])
+    size = f"{first['num_train']:,} training records"
+    caption = (
+        f"{size if subset == 'all' else f'Subset {subset}: {size}'}; {first['n']:,} judged in "
+        f"{first['n_groups']:,} groups, {first['n_seeds']} seeds [95 % interval]."
+    )
+    return Table(caption, ["method", *(NAMES[metric] for metric in shown)], rows)
+
+
+def _text(row: Mapping[str, Any] | None) -> str:
+    if row is None:
+        return "–"
+    spread = "" if row["sd_over_seeds"] is None else f" ± {row['sd_over_seeds']:.3f}"
+    return f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]{spread}"
