@@ -28,6 +28,7 @@ VERBS = (
     "predict",
     "mask",
     "split",
+    "audit",
     "evaluate",
     "explain",
     "score",

@@ -191,13 +191,14 @@ def cluster_values(records: Sequence[Record], settings: Clustering, say: Say) ->
     cluster_of = {text: distinct[number] for text, number in zip(distinct, found.tolist(), strict=True)}
     sizes = np.unique(found, return_counts=True)[1]
     say(
-        f"{len(distinct):,} distinct sequences are {len(sizes):,} clusters at {settings.identity:.0%} identity "
-        f"over {settings.coverage:.0%} of both; the largest has {sizes.max():,}, {(sizes == 1).sum():,} have one"
+        f"{len(distinct):,} distinct sequences are {len(sizes):,} clusters at {settings.identity:.0%} "
+        f"identity over {settings.coverage:.0%} of both; the largest has {sizes.max():,}, and "
+        f"{(sizes == 1).sum():,} have one"
     )
     if num_short := sum(len(text) < SHORT for text in distinct):
         say(
-            f"{num_short:,} of them have fewer than {SHORT} residues, too few for MMseqs2, and were compared by "
-            "edits, with at least 50 % identity"
+            f"{num_short:,} of them have fewer than {SHORT} residues, too few for MMseqs2, and were "
+            "compared by edits, with at least 50 % identity"
         )
     return [tuple(dict.fromkeys(cluster_of[text] for text in own)) for own in texts]
 
