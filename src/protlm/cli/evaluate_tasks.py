@@ -167,8 +167,8 @@ def _print(run: Run, as_json: bool) -> None:
     if as_json:
         typer.echo(metrics.write_ndjson(), nl=False)
         return
-    tables = [pl.read_parquet(run.table_path(name)) for name in ("differences", "verdicts")]
+    differences, verdicts = (pl.read_parquet(run.table_path(name)) for name in ("differences", "verdicts"))
     tasks = run.read_json("data_manifest.json")["tasks"]
-    for line in task_lines(metrics, *tables, tasks):
+    for line in task_lines(metrics, differences, verdicts, tasks):
         is_bad = "BELOW OR EQUAL" in line or line.startswith("CONFOUNDED")
         typer.secho(line, fg=typer.colors.RED if is_bad else None)

@@ -205,8 +205,8 @@ class Split(BaseConfig):
     """What chooses the strength of the penalty; folds of the training rows, if not given."""
     test: tuple[str, ...] = ()
     apart: bool = False
-    """Of pairs, with `by: [cluster]`: a third of the clusters is held out, other ones by each seed; pairs with
-    one protein on either side are left out (class C3 of Park & Marcotte 2012)."""
+    """Of pairs, with `by: [cluster]`: a third of the clusters is held out, other ones by each seed; pairs
+    with one protein on either side are left out (class C3 of Park & Marcotte 2012)."""
     random: bool = False
     """Folds of single rows. To be named, because rows are seldom independent."""
     separators: dict[str, str] = Field(default_factory=dict)

@@ -31,8 +31,8 @@ class Judged:
     """The tables of a task."""
 
     predictions: pl.DataFrame
-    """``split, seed, method, kind, id, index, label, prediction, fold, group``: `label` is the number of a class
-    or a value, `index` the 0-based one of a residue; several labels have a row each, named by `class`."""
+    """``split, seed, method, kind, id, index, class, label, prediction, fold, group``: `label` is the number
+    of a class or a value, `index` the 0-based one of a residue, `class` that of several labels."""
     metrics: pl.DataFrame
     """``split, method, kind, metric, value, low, high, n, n_groups, n_seeds, fold_mean, fold_sem``."""
     differences: pl.DataFrame

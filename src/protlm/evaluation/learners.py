@@ -154,6 +154,7 @@ class _ClassesPath:
             model.set_params(C=strength)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)  # counted instead
+                warnings.simplefilter("ignore", UserWarning)  # many classes are what some tasks have
                 model.fit(scaled, codes)
             self.num_unconverged += int(model.n_iter_.max() >= most)
             self.fits.append((model.coef_.copy(), np.atleast_1d(model.intercept_).astype(np.float64)))

@@ -38,7 +38,7 @@ class Trial:
     rows: np.ndarray
     """Examples, as indices into `TaskData.records`, or into all their residues end to end; int64 ``[n]``."""
     labels: np.ndarray
-    """What is true of each: bool ``[n]`` of two classes, numbers of classes, bool ``[n, labels]``, or floats."""
+    """What is true of each: bool ``[n]`` of two classes, numbers of classes, bool ``[n, labels]``, floats."""
     folds: np.ndarray
     """int64 ``[n]``."""
     groups: np.ndarray
@@ -171,8 +171,26 @@ def _labelled(
                 reports[split.name] = _report(card, split, kept, folded, strata)
             own.append(_trial(card, split, seed, kept, labels, folded, target))
         trials += own
+        _count_unseen(own, target, split, lines)
     kept, trials = _records_in_use(kept, trials, target)
     return TaskData(kept, _sources(card, kept), trials, reports, target)
+
+
+def _count_unseen(trials: Sequence[Trial], target: Target, split: Split, lines: list[str]) -> None:
+    """Say how many examples are of a class that their training rows do not have: no method can be right."""
+    if target.kind != "classes":
+        return
+    unseen = total = 0
+    for trial in trials[:1]:
+        for fold in trial.rounds.tested:
+            asked = trial.labels[trial.folds == fold]
+            unseen += int((~np.isin(asked, trial.labels[trial.folds != fold])).sum())
+            total += len(asked)
+    if unseen:
+        lines.append(
+            f"split '{split.name}': {unseen:,} of {total:,} predicted examples are of a class that no "
+            "training row has; they count as wrong"
+        )
 
 
 def _by_source(target: BySource, records: Sequence[Record], counts: Counter[str]) -> list[Any]:
@@ -191,12 +209,17 @@ def _by_source(target: BySource, records: Sequence[Record], counts: Counter[str]
 def _unique(
     card: TaskCard, records: Sequence[Record], values: Sequence[Any], target: Target, counts: Counter[str]
 ) -> tuple[list[Record], list[Any]]:
-    """Keep what has the same chains once, and nothing that is said to be in two classes."""
+    """Keep what has the same chains once, and nothing that is said to be in two classes.
+
+    What a given split has on both of its sides stays on both, and its report says so.
+    """
+    sides = [split.column for split in card.splits if split.column is not None]
     by_content: dict[tuple[str, ...], list[int]] = {}
     for row, (record, value) in enumerate(zip(records, values, strict=True)):
         if value is not None:
             content = _content(record)
             content = content if card.is_ordered else tuple(sorted(content))
+            content += tuple(text_of(record, column) for column in sides)
             by_content.setdefault(content, []).append(row)
     word = "pair" if card.level == "pair" else "record"
     kept, labels = [], []
@@ -217,20 +240,26 @@ def _cut(
     """Keep at most so many records of each side of a given split, by the hash of their content."""
     if most is None or len(records) <= most:
         return records, labels
-    columns = [str(split.column) for split in card.splits if split.train]
+    given = [split for split in card.splits if split.train]
     order = sorted(range(len(records)), key=lambda row: _hash(records[row]))
-    sides: Counter[tuple[str, str]] = Counter()
+    filled: Counter[tuple[str, str]] = Counter()
     chosen = []
     for row in order:
-        own = [(column, text_of(records[row], column)) for column in columns] or [("", "")]
-        if any(sides[side] < most for side in own if side[1] or not columns):
+        own = [(split.name, _side(records[row], split)) for split in given] or [("all", "all")]
+        if any(side and filled[name, side] < most for name, side in own):
             chosen.append(row)
-            sides.update(own)
+            filled.update(own)
     chosen.sort()
     if len(chosen) < len(records):
-        where = "of each side of a given split" if columns else "of all"
+        where = "of each side of a given split" if given else "of all"
         lines.append(f"CUT to {len(chosen):,} of {len(records):,} records, by content: {most:,} {where}")
     return [records[row] for row in chosen], [labels[row] for row in chosen]
+
+
+def _side(record: Record, split: Split) -> str:
+    text = text_of(record, str(split.column))
+    sides = {"train": split.train, "valid": split.valid, "test": split.test}
+    return next((name for name, values in sides.items() if text in values), "")
 
 
 def _check_classes(card: TaskCard, labels: Sequence[Any], target: Target) -> None:
@@ -406,7 +435,7 @@ def _report(
 ) -> SplitReport:
     rows = folded.rows.tolist()
     own = [records[row] for row in rows]
-    words = None if strata is None else [strata[row] for row in rows]
+    words = None if strata is None else [str(strata[row]) for row in rows]
     tested = np.isin(folded.folds, folded.rounds.tested)
     is_one = len(folded.rounds.tested) == 1
     folds = np.where(tested, "test", "train") if is_one else folded.folds.astype(np.str_)

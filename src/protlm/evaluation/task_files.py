@@ -16,7 +16,17 @@ from protlm.data.numbering import NumberingReport, number_records
 from protlm.data.pairs import heavy_and_light
 from protlm.data.readers import ColumnNames, InputPolicy, ReadReport, check_file, iterate_records
 from protlm.errors import DataError
-from protlm.evaluation.cards import ByColumn, BySource, DataSource, ShuffledPairs, TaskCard
+from protlm.evaluation.card_parts import OWN_KEYS
+from protlm.evaluation.cards import (
+    ByColumn,
+    BySource,
+    Classes,
+    DataSource,
+    Labels,
+    Number,
+    ShuffledPairs,
+    TaskCard,
+)
 from protlm.evaluation.task_tables import DATASET
 from protlm.types.record import Chain, Record
 
@@ -58,7 +68,7 @@ def find_files(card: TaskCard, places: Sequence[str]) -> dict[str, Path]:
                 hint=f"name the folder they are in, or say which it is: --data {card.data[0].name}={place}",
             )
     for name, file in named.items():
-        tries = [folder / part for folder in folders for part in (file, Path(file).name)]
+        tries = [folder / part for folder in folders for part in _names(file)]
         there = next((path for path in tries if path.is_file()), None)
         if name not in found and there is None:
             source = next(each for each in card.data if each.name == name.split(".")[0])
@@ -71,6 +81,15 @@ def find_files(card: TaskCard, places: Sequence[str]) -> dict[str, Path]:
         if name not in found and there is not None:
             found[name] = there
     return found
+
+
+def _names(file: str) -> list[Path]:
+    """Give where a file may be below a data folder: as the card has it, or as `protlm fetch` left it."""
+    place = Path(file)
+    stem = place.name.removesuffix(".gz")
+    stem = stem.removesuffix(Path(stem).suffix)
+    others = [place.with_name(stem + suffix) for suffix in (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")]
+    return [place, Path(place.name), *others]
 
 
 def read_source(
@@ -166,8 +185,9 @@ def _labels(card: TaskCard, source: DataSource) -> tuple[str, ...]:
     names += [source.source] if source.source else []
     own = {*card.target.without} if isinstance(card.target, BySource) else set()
     if source.name not in own:
-        names += [name for split in card.splits for name in split.by if name not in ("clonotype", "chain")]
-    if isinstance(card.target, ByColumn):
+        names += [name for split in card.splits for name in split.by if name not in OWN_KEYS]
+    names += card.columns()
+    if isinstance(card.target, ByColumn | Classes | Labels | Number):
         names.append(card.target.column)
     if isinstance(card.target, ShuffledPairs) and card.target.within:
         names.append(card.target.within)
@@ -219,7 +239,7 @@ def with_germline(records: list[Record], source: DataSource, lines: list[str]) -
             outcome = "most do not look human, so nothing is assigned"
         else:
             outcome = f"median identity of V {report.median_identity:.2f}"
-        lines.append(f"{source.name}: {len(human):,} pairs compared with human germline genes: {outcome}")
+        lines.append(f"{source.name}: {len(human):,} records compared with human germline genes: {outcome}")
     return kept
 
 

@@ -79,7 +79,7 @@ def _of_residues(
     for text, record in zip(texts, records, strict=True):
         own = table[np.frombuffer(text.encode("latin-1", "replace"), dtype=np.uint8)]
         mask = getattr(target, "mask", None)
-        if mask is not None:
+        if mask is not None and isinstance(target, Classes):
             shown = np.frombuffer(str(record.labels[mask]).encode("latin-1", "replace"), dtype=np.uint8)
             known = np.isin(shown, np.frombuffer(target.known.encode(), dtype=np.uint8))
             counts[f"residues that '{mask}' marks as not known"] += int((~known).sum())

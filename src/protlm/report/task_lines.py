@@ -45,8 +45,9 @@ def task_lines(
     """
     lines: list[str] = []
     for name, facts in tasks.items():
-        own = [table.filter(pl.col("task") == name) for table in (metrics, differences)]
-        lines += [*_one_task(*own, facts["task"], facts["confounded"]), ""]
+        own = pl.col("task") == name
+        lines += _one_task(metrics.filter(own), differences.filter(own), facts["task"], facts["confounded"])
+        lines.append("")
     lines += summary_lines(verdicts)
     return lines if lines[-1] else lines[:-1]
 

@@ -65,9 +65,9 @@ def _task(
         *(Paragraph(f"{line}.") for line in cuts),
         *_verdicts(facts["confounded"]),
         Paragraph(
-            f"A point is a metric of what a {_JUDGES[card['kind']]} on frozen features predicts for rows it was "
-            "not fitted to: a mean over seeds, with its 95 % interval from resampling groups. Grey open "
-            "diamonds are baselines that need no trained model. The dotted line is chance."
+            f"A point is a metric of what a {_JUDGES[card['kind']]} on frozen features predicts for rows "
+            "it was not fitted to: a mean over seeds, with its 95 % interval from resampling groups. Grey "
+            "open diamonds are baselines that need no trained model. The dotted line is chance."
         ),
         Figure(task_scores(metrics, colours).figure(), f"Metrics of models and baselines on {card['name']}"),
         *([] if verdicts is None else _shortfalls(verdicts)),
