@@ -30,6 +30,7 @@ VERBS = (
     "split",
     "audit",
     "evaluate",
+    "fetch",
     "explain",
     "score",
     "embed",

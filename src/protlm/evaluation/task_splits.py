@@ -114,10 +114,12 @@ def _given(records: Sequence[Record], split: Split, seed: int, lines: list[str])
     column = str(split.column)
     sides = [text_of(record, column) for record in records]
     known = sorted(set(sides) - {""})
-    for side in (*split.train, *split.valid, *split.test):
-        if side not in known:
+    for name, asked in (("train", split.train), ("valid", split.valid), ("test", split.test)):
+        if asked and not set(asked) & set(known):
             raise DataError(
-                f"split '{split.name}': no row has {side!r} in '{column}'", hint=did_you_mean(side, known)
+                f"split '{split.name}': no row has {' or '.join(map(repr, asked))} in '{column}', so its side "
+                f"'{name}' is empty",
+                hint=did_you_mean(asked[0], known),
             )
     if not split.train:
         rows = np.flatnonzero([bool(side) for side in sides])
