@@ -6,6 +6,7 @@ import pytest
 
 from fixtures.builders import lively_esm, random_residues
 from protlm.errors import ConfigError, DataError, RunError
+from protlm.models.heads import HeadConfig
 from protlm.models.predictor import load_predictor, load_predictors
 from protlm.recipes.finetune import finetune
 from protlm.recipes.finetune_config import FinetuneConfig
@@ -363,3 +364,74 @@ def test_how_to_split_must_be_said(model, table, tmp_path):
     refuse(model, table, tmp_path, "say what to judge on", error=ConfigError, holdout=None)
     refuse(model, table, tmp_path, "say what stays on one side", error=ConfigError, by=[])
     refuse(model, table, tmp_path, "contradict", error=ConfigError, folds=3)
+
+
+def full(model, table, **training):
+    own = {"step_tokens": 120, "optimizer": {"learning_rate": 0.01, "warmup_steps": 1}, "keep": "last"}
+    return config(model, table, steps=8, adapt={"kind": "full"}, training={**own, **training})
+
+
+def test_a_training_that_is_cut_short_ends_with_the_same_bits(model, table, tmp_path, monkeypatch):
+    from protlm.training.supervised_job import SupervisedJob
+
+    settings = full(model, table, save_every=2, eval_every=4)
+    whole = finetune(settings, tmp_path / "whole", **QUIET)
+    steps = SupervisedJob.steps
+
+    def until_fifth(self, first_step):
+        for step, batches in steps(self, first_step):
+            if step == 5:
+                raise KeyboardInterrupt
+            yield step, batches
+
+    monkeypatch.setattr(SupervisedJob, "steps", until_fifth)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(settings, tmp_path / "run", **QUIET)
+    monkeypatch.undo()
+    run = finetune(settings, tmp_path / "run", **QUIET)
+    ours, theirs = (pl.read_parquet(each.table_path("predictions")) for each in (run, whole))
+    assert ours.equals(theirs)
+    assert [line["step"] for line in run.metrics() if line["split"] == "eval"] == [0, 4, 8]
+
+
+def test_small_passes_give_the_gradient_of_the_whole_step(model, table, tmp_path):
+    """Without dropout, which differs from pass to pass."""
+    whole = full(model, table).model_copy(update={"head": HeadConfig(dropout=0.0)})
+    parts = full(model, table, micro_tokens=25).model_copy(update={"head": HeadConfig(dropout=0.0)})
+    first = finetune(whole, tmp_path / "whole", **QUIET)
+    second = finetune(parts, tmp_path / "parts", **QUIET)
+    ours, theirs = (
+        pl.read_parquet(each.table_path("predictions"))["probability_rich"].to_numpy()
+        for each in (first, second)
+    )
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+def test_the_report_shows_metrics_curve_and_shortfall(model, table, tmp_path):
+    from protlm.report.finetuning import finetuning_section
+    from protlm.report.sources import RunSource
+
+    settings = config(model, table, steps=2, subsets=[10, "all"])
+    run = finetune(settings, tmp_path / "run", cache=tmp_path / "cache", **QUIET)
+    section = finetuning_section(RunSource("run", run), {"run": "#0072B2"})
+    assert section is not None
+    texts = [block.text for block in section.blocks if hasattr(block, "text")]
+    assert any("is not above the baseline 'composition' in AUROC" in text for text in texts)
+    assert sum(type(block).__name__ == "Table" for block in section.blocks) == 2
+
+
+def test_the_command_line_needs_no_file_of_settings(model, table, tmp_path):
+    from typer.testing import CliRunner
+
+    from protlm.cli.main import app
+
+    words = ["finetune", "--model", model, "--input", table, "--target", "label", "--by", "donor"]
+    words += ["--holdout", "0.3", "--seeds", "2", "--set", "training.max_steps=2", "--set", "num_draws=20"]
+    out, cache = str(tmp_path / "run"), str(tmp_path / "cache")
+    result = CliRunner().invoke(app, [*words, "--out", out, "--cache", cache, "--dry-run"])
+    assert result.exit_code == 0, result.output
+    assert "seed-1" in result.stdout
+    assert not (tmp_path / "run").exists()
+    result = CliRunner().invoke(app, [*words, "--out", out, "--cache", cache, "--json"])
+    assert result.exit_code == 0, result.output
+    assert '"metric":"auroc"' in result.stdout

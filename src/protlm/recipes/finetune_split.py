@@ -82,6 +82,8 @@ def plan_folds(source: Source, settings: LabelConfig) -> Plan:
     else:
         given = np.array(source.parts)
         folds = [_fold(name, given != name, given == name) for name in sorted(names)]
+    if not settings.by and not settings.random and any(not len(fold.valid) for fold in folds):
+        lines.append("records that choose the weights are drawn singly; --by keeps groups on one side")
     folds = [_with_validation(fold, groups, settings, strata) for fold in folds]
     judged_on = "folds" if len(folds) > 1 else TEST
     if not len(folds[0].test):
