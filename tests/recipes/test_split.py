@@ -2,17 +2,21 @@
 
 import json
 
+import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from fixtures.builders import random_residues
 from protlm.cli.main import app
 from protlm.data.corpus import write_corpus
 from protlm.data.numbering import number_records
 from protlm.data.simulate import repertoire_frame, simulate_repertoire
-from protlm.errors import ConfigError, DataError
+from protlm.errors import ConfigError, DataError, UserError
 from protlm.recipes.split import split_file
+from protlm.recipes.split_input import Clustering
+from protlm.recipes.split_sides import SideSettings
 
 
 def quiet(_: str) -> None:
@@ -119,6 +123,106 @@ def test_the_layout_and_the_receptor_are_chosen_on_the_command_line(tmp_path, so
     assert "numbered by IMGT" not in CliRunner().invoke(app, [*command, "--receptor", "none"]).output
     refused = CliRunner().invoke(app, [*command, "--layout", "cov-abdab"])
     assert "a table of layout 'cov-abdab'" in str(refused.exception)
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """Pairs of 30 proteins, with a label, a date and two columns."""
+    random = np.random.default_rng(8)
+    proteins = [random_residues(random, 30) for _ in range(30)]
+    ends = [random.choice(30, 2, replace=False) for _ in range(200)]
+    rows = {
+        "id": [f"x{number}" for number in range(200)],
+        "heavy": [proteins[one] for one, _ in ends],
+        "light": [proteins[other] for _, other in ends],
+        "one": [f"a{one}" for one, _ in ends],
+        "other": [f"b{other}" for _, other in ends],
+        "label": [str(number % 2) for number in range(200)],
+        "date": [f"20{number % 20:02}-03-01" if number else "" for number in range(200)],
+    }
+    path = tmp_path / "pairs.csv"
+    pl.DataFrame(rows).write_csv(path)
+    return path
+
+
+def test_pairs_of_unseen_proteins_are_split_and_classed(tmp_path, pairs):
+    said = []
+    command = {"holdout": 0.4, "receptor": "none", "stratify": "label", "say": said.append}
+    table = split_file(
+        pairs, tmp_path / "a.tsv", sides=SideSettings(pairs=("c2", "c3")), clusters=Clustering(0.9), **command
+    )
+    joined = table.join(pl.read_csv(pairs), on="id")
+    train = joined.filter(pl.col("fold") == "train")
+    seen = {*train["heavy"], *train["light"]}
+    for row in joined.filter(pl.col("fold") == "holdout").iter_rows(named=True):
+        assert row["class"] == f"c{3 - (row['heavy'] in seen) - (row['light'] in seen)}"
+    assert any(line.startswith("test pairs by class: c2 ") for line in said)
+    assert len(table) == 200
+    strict = split_file(pairs, tmp_path / "b.tsv", sides=SideSettings(unseen=("one", "other")), **command)
+    joined = strict.join(pl.read_csv(pairs), on="id").partition_by("fold", as_dict=True)
+    for column in ("one", "other"):
+        assert not {*joined["train",][column]} & {*joined["holdout",][column]}
+    assert len(strict) < 200
+    assert any(line.endswith("× left out: pairs of class c2, which was not asked for") for line in said)
+
+
+def test_one_unseen_column_is_a_key_and_dates_part_the_records(tmp_path, pairs):
+    unseen = split_file(
+        pairs, tmp_path / "a.tsv", sides=SideSettings(unseen=("one",)), folds=3, receptor="none", say=quiet
+    )
+    joined = unseen.join(pl.read_csv(pairs), on="id")
+    assert joined.group_by("one").agg(pl.col("fold").n_unique())["fold"].max() == 1
+    command = ["split", str(pairs), "--receptor", "none", "--time", "date", "--out", str(tmp_path / "b.tsv")]
+    result = CliRunner().invoke(app, [*command, "--after", "2014"])
+    assert result.exit_code == 0, result.output
+    assert "1 × left out: records without a date" in result.output
+    late = pl.read_csv(tmp_path / "b.tsv", separator="\t").filter(pl.col("fold") == "holdout")
+    assert len(late) == 50
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"sides": SideSettings(pairs=("c3",)), "folds": 3}, "makes two sides, not 3 folds"),
+        ({"sides": SideSettings(pairs=("c3",)), "by": ["chain"], "holdout": 0.2}, "are two ways to split"),
+        ({"sides": SideSettings(time="date")}, "how much is held out"),
+        ({"sides": SideSettings(time="date", pairs=("c1",)), "holdout": 0.2}, "does not go with --pairs"),
+        ({"sides": SideSettings(after="2014"), "holdout": 0.2}, "--after needs the column"),
+        (
+            {"sides": SideSettings(time="date"), "clusters": Clustering(0.3), "holdout": 0.2},
+            "does not use clusters",
+        ),
+        ({"clusters": Clustering(1.3), "folds": 2}, "cluster identity 1.3 is no share"),
+        ({"sides": SideSettings(time="label"), "holdout": 0.2}, "'0' of record 1 is no date"),
+        ({"clusters": Clustering(0.5, of="date"), "folds": 2}, "in column 'date' is no sequence"),
+    ],
+)
+def test_bad_ways_to_split_are_refused(tmp_path, pairs, given, message):
+    with pytest.raises(UserError, match=message):
+        split_file(pairs, tmp_path / "a.tsv", receptor="none", **given, say=quiet)
+    assert not (tmp_path / "a.tsv").exists()
+
+
+def test_clusters_are_a_key_and_do_not_depend_on_the_order(tmp_path):
+    """Ten founders, each with a copy that keeps nine tenths: the copy goes where its founder goes."""
+    random = np.random.default_rng(2)
+    founders = [random_residues(random, 80) for _ in range(10)]
+    copies = ["A" * 4 + each[4:76] + "A" * 4 for each in founders]
+    peptides = ["NLVPMVATV", "NLVPMVATA"]
+    path, out = tmp_path / "x.fasta", tmp_path / "a.tsv"
+    entries = [f">{number:02}\n{each}\n" for number, each in enumerate([*founders, *copies, *peptides])]
+    tables = []
+    for order in (entries, entries[::-1]):
+        path.write_text("".join(order))
+        said = []
+        command = {"folds": 2, "force": True, "receptor": "none"}
+        tables.append(split_file(path, out, clusters=Clustering(0.5), **command, say=said.append).sort("id"))
+    assert tables[0].equals(tables[1])
+    fold = tables[0]["fold"].to_list()
+    assert fold[:10] == fold[10:20]
+    assert fold[20] == fold[21]
+    assert tables[0]["group"].n_unique() == 11
+    assert any("2 of them have fewer than 20 residues" in line for line in said)
 
 
 def test_what_contradicts_itself_is_refused(tmp_path, source):

@@ -41,6 +41,15 @@ def split(
     cluster_of: Annotated[
         str, typer.Option(help="what is clustered: chains (all), main (heavy, else first), or a column")
     ] = "chains",
+    pairs: Annotated[
+        str | None,
+        typer.Option(help="test pairs of which both (c1), one (c2) or no protein (c3) is seen; also c2,c3"),
+    ] = None,
+    unseen: Annotated[
+        str | None, typer.Option(help="columns whose test values are in no training record, each of its own")
+    ] = None,
+    time: Annotated[str | None, typer.Option(help="column with dates: what is later is tested")] = None,
+    after: Annotated[str | None, typer.Option(help="--time: the last date of training")] = None,
     threads: Annotated[int, typer.Option(help="of MMseqs2; change nothing in the result", min=1)] = 1,
     at_random: Annotated[
         bool, typer.Option("--random", help="split single records, whatever they share")
@@ -77,12 +86,17 @@ def split(
     from protlm.data.readers import ColumnNames, InputPolicy
     from protlm.recipes.split import split_file
     from protlm.recipes.split_input import Clustering
+    from protlm.recipes.split_sides import SideSettings
 
     policy = InputPolicy(
         invalid=options.choice("--invalid", invalid, ("error", "drop")),  # type: ignore[arg-type]
         gaps=options.choice("--gaps", gaps, ("error", "remove")),  # type: ignore[arg-type]
         duplicate_ids=options.choice("--duplicate-ids", duplicate_ids, ("error", "rename")),  # type: ignore[arg-type]
         paired_ids=paired_ids,
+    )
+    asked, values = (
+        tuple(each.strip() for each in text.split(",") if each.strip()) if text else ()
+        for text in (pairs, unseen)
     )
     clusters = None
     if cluster_identity is not None:
@@ -92,6 +106,7 @@ def split(
         out,
         by=[name.strip() for name in by.split(",") if name.strip()] if by else [],
         clusters=clusters,
+        sides=SideSettings(asked, values, time, after),
         folds=folds,
         holdout=holdout,
         at_random=at_random,

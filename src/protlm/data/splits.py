@@ -38,7 +38,7 @@ def is_held_out(record: Record, share: float, *, seed: int = 0) -> bool:
     True
     """
     group = record.group or "|".join(chain.residues for chain in record.chains)
-    return _hash(seed, group) / 2**64 < share
+    return text_hash(seed, group) / 2**64 < share
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ def assign_folds(
     counts = _counts_by_stratum(groups, strata)
     importance = np.ones(counts.shape[1])
     importance[0] = max(1, counts.shape[1] - 1)
-    hashes = [_hash(seed, name) for name in groups.names]
+    hashes = [text_hash(seed, name) for name in groups.names]
     sizes = groups.sizes
     order = sorted(range(len(sizes)), key=lambda code: (-sizes[code], hashes[code]))
     totals = counts.sum(axis=0)
@@ -239,6 +239,15 @@ def _counts_by_stratum(groups: Groups, strata: Sequence[str] | None) -> np.ndarr
     return np.concatenate([sizes, counts], axis=1)
 
 
-def _hash(seed: int, text: str) -> int:
+def text_hash(seed: int, text: str) -> int:
+    """Give a number below 2⁶⁴ that depends on nothing but seed and text.
+
+    Parameters
+    ----------
+    seed
+        Another seed gives another number.
+    text
+        Any.
+    """
     digest = hashlib.blake2b(f"{seed}\x1f{text}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little")

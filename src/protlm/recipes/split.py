@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from protlm.data.clusters import check_clustering
 from protlm.data.corpus import names_corpus
 from protlm.data.numbering import Receptor
+from protlm.data.pair_splits import NO_SIDE
 from protlm.data.readers import ColumnNames, InputPolicy
 from protlm.data.split_report import report_split
 from protlm.data.splits import Groups, assign_folds, connected_groups, random_groups
@@ -29,6 +30,7 @@ from protlm.recipes.split_input import (
     refuse_reading,
     watched_clonotypes,
 )
+from protlm.recipes.split_sides import SideSettings
 from protlm.runs import file_hash
 
 SUFFIXES = (".parquet", ".tsv", ".csv")
@@ -40,6 +42,7 @@ def split_file(
     *,
     by: Sequence[str] = (),
     clusters: Clustering | None = None,
+    sides: SideSettings | None = None,
     folds: int | None = None,
     holdout: float | None = None,
     at_random: bool = False,
@@ -67,6 +70,10 @@ def split_file(
         residues of any chain), ``group`` (that of the record), or columns of the file.
     clusters
         A further key: clusters of alike sequences.
+    sides
+        Pairs by what is seen of them in training, values that are unseen, or time; the table then has the
+        folds ``train`` and ``holdout`` and lacks the records that are in neither, and of pairs it has the
+        column ``class``.
     folds, holdout
         Number of folds, named 0, 1 …; or the share of the fold ``holdout``, the rest being ``train``.
     at_random
@@ -94,8 +101,13 @@ def split_file(
         If the input is wrong, or its groups cannot fill the folds.
     """
     out = Path(out)
-    shares, names = _shares(folds, holdout)
-    has_key = bool(by) or clusters is not None
+    sides = sides or SideSettings()
+    has_clusters = clusters is not None
+    sides.check(by, at_random=at_random, has_clusters=has_clusters, folds=folds, holdout=holdout)
+    if len(sides.unseen) == 1:
+        by = [*by, *sides.unseen]
+    shares, names = _shares(folds, 0.5 if sides.after else holdout)
+    has_key = bool(by) or clusters is not None or sides.is_asked
     if has_key == at_random:
         raise ConfigError(
             "a split is either by keys or at random" if has_key else "say what to split by",
@@ -107,16 +119,29 @@ def split_file(
     if names_corpus(source):
         refuse_reading(source, columns, policy, receptor)
     claim_file(out, SUFFIXES, force=force)
-    wanted = [*by, *([stratify] if stratify else []), *(clusters.columns() if clusters else [])]
+    wanted = [*by, *sides.unseen, *([sides.time] if sides.time else []), *([stratify] if stratify else [])]
+    wanted += clusters.columns() if clusters else []
     records = read_to_split(source, wanted, columns=columns, policy=policy, receptor=receptor, say=say)
     ids = [record.id for record in records]
     counts: Counter[str] = Counter()
     keys = {name: key_values(name, records, cdr3_identity, counts) for name in by}
-    if clusters is not None:
-        keys["cluster"] = cluster_values(records, clusters, say)
-    groups = random_groups(ids) if at_random else connected_groups(*keys.values(), names=ids)
     strata = None if stratify is None else [text_of(record, stratify) for record in records]
-    assigned = assign_folds(groups, shares, strata=strata, seed=seed)
+    classes: list[str] = []
+    if sides.is_asked:
+        found, keys = sides.divide(records, holdout, clusters=clusters, labels=strata, seed=seed, say=say)
+        counts.update({f"left out: {reason}": count for reason, count in found.left_out.items()})
+        rows = np.flatnonzero(found.part != NO_SIDE)
+        assigned, chosen = found.part[rows], rows.tolist()
+        records, ids = [records[row] for row in chosen], [ids[row] for row in chosen]
+        strata = strata and [strata[row] for row in chosen]
+        keys = {name: [values[row] for row in chosen] for name, values in keys.items()}
+        classes = [found.classes[row] for row in chosen] if found.classes else []
+        groups = random_groups(ids)
+    else:
+        if clusters is not None:
+            keys["cluster"] = cluster_values(records, clusters, say)
+        groups = random_groups(ids) if at_random else connected_groups(*keys.values(), names=ids)
+        assigned = assign_folds(groups, shares, strata=strata, seed=seed)
     fold = [names[place] for place in assigned.tolist()]
     for reason, count in counts.items():
         if count:
@@ -126,6 +151,9 @@ def split_file(
     for line in report.lines():
         say(line)
     table = _table(ids, fold, groups, strata)
+    if classes:
+        table = table.with_columns(pl.Series("class", classes))
+        say("test pairs by class: " + ", ".join(f"{name} {count:,}" for name, count in _counted(classes)))
     manifest = {
         "format_version": 1,
         "verb": "split",
@@ -133,6 +161,7 @@ def split_file(
         "input_sha256": None if names_corpus(source) else file_hash(Path(source)),
         "by": "random" if at_random else list(by),
         "clusters": None if clusters is None else asdict(clusters),
+        "sides": asdict(sides) if sides.is_asked else None,
         "folds": dict(zip(names, shares, strict=True)),
         "cdr3_identity": cdr3_identity if "clonotype" in by else None,
         "stratify": stratify,
@@ -155,6 +184,10 @@ def _shares(folds: int | None, holdout: float | None) -> tuple[list[float], list
     if not 0 < holdout < 1:
         raise ConfigError(f"--holdout {holdout} is not a share", hint="expected a number between 0 and 1")
     return [1 - holdout, holdout], ["train", "holdout"]
+
+
+def _counted(classes: Sequence[str]) -> list[tuple[str, int]]:
+    return sorted((name, count) for name, count in Counter(classes).items() if name)
 
 
 def _table(
