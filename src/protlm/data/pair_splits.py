@@ -42,8 +42,8 @@ def split_pairs(
     ends of pairs are held out, alike by label, and on each side of its own where the two sides have no value
     in common. Training has the pairs without any of these. A share h of ends leaves about h² of the pairs
     with both held out (``c3``) and 2h(1 - h) with one (``c2``); those of a class that is not asked for are
-    left out. Where it has ``c1``, this share of the remaining pairs is drawn by a hash of their names, too; those
-    whose two sides are not both seen in another remaining pair stay in training.
+    left out. Where it has ``c1``, this share of the remaining pairs is drawn by a hash of their names,
+    too; those whose two sides are not both seen in another remaining pair stay in training.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def _held_out(nodes: Values, share: float, labels: Sequence[str] | None, seed: i
 
 def _drawn_seen(nodes: Values, rows: np.ndarray, names: Sequence[str], share: float, seed: int) -> list[int]:
     """Draw pairs by a hash of their names, and keep those whose sides are seen in pairs not drawn."""
-    drawn = np.array([text_hash(seed, names[row]) / 2**64 < share for row in rows.tolist()], dtype=bool)
+    drawn = np.array([text_hash(seed, names[int(row)]) / 2**64 < share for row in rows.tolist()], dtype=bool)
     seen = {node for row in rows[~drawn].tolist() for node in nodes[row]}
     return [row for row in rows[drawn].tolist() if all(node in seen for node in nodes[row])]
 

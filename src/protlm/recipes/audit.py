@@ -12,7 +12,6 @@ from protlm.data.audit import LeakageReport, leakage_report
 from protlm.data.identity import LEAST_COVERAGE, SENSITIVITY
 from protlm.data.numbering import Receptor
 from protlm.data.readers import ColumnNames, InputPolicy
-from protlm.data.splits import Values
 from protlm.errors import ConfigError, DataError
 from protlm.evaluation.task_files import text_of
 from protlm.recipes.outputs import claim_file
@@ -142,7 +141,7 @@ def _parts(records: Sequence[Record], column: str, say: Say) -> dict[str, tuple[
     return found
 
 
-def _sides(values: Sequence[Any], sides: tuple[list[int], list[int]]) -> tuple[Values, Values]:
+def _sides(values: Sequence[Any], sides: tuple[list[int], list[int]]) -> tuple[list[Any], list[Any]]:
     return [values[row] for row in sides[0]], [values[row] for row in sides[1]]
 
 
