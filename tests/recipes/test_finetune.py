@@ -435,3 +435,56 @@ def test_the_command_line_needs_no_file_of_settings(model, table, tmp_path):
     result = CliRunner().invoke(app, [*words, "--out", out, "--cache", cache, "--json"])
     assert result.exit_code == 0, result.output
     assert '"metric":"auroc"' in result.stdout
+
+
+CARD = """
+name: own
+version: 1
+title: Own numbers
+about: Made for a test.
+level: sequence
+data:
+  - name: own
+    file: own.tsv
+    id: id
+    chains: [{column: sequence}]
+    licence: none
+    citation: none
+    origin: made up
+target: {kind: value, column: tm}
+splits:
+  - {name: given, column: part, train: [train], valid: [valid], test: [test]}
+seeds: 1
+baselines: [majority, composition]
+"""
+
+
+def test_a_task_card_brings_its_labels_and_folds(model, tmp_path):
+    rows = sequences(40)
+    write(
+        tmp_path / "own.tsv",
+        {
+            "id": [f"p{number}" for number in range(40)],
+            "sequence": rows,
+            "tm": [row.count("W") / len(row) for row in rows],
+            "part": [("train", "valid", "test", "train")[number % 4] for number in range(40)],
+        },
+    )
+    (tmp_path / "card.yaml").write_text(CARD)
+    data = {"task": str(tmp_path / "card.yaml"), "task_data": [str(tmp_path)]}
+    settings = FinetuneConfig.from_dict(
+        {"model": model, "data": data, "training": {"max_steps": 20}, "num_draws": 20}
+    )
+    run = finetune(settings, tmp_path / "run", cache=tmp_path / "cache", **QUIET)
+    manifest = run.read_json("data_manifest.json")
+    assert manifest["target"]["kind"] == "value"
+    assert [(each["train"], each["valid"], each["test"]) for each in manifest["folds"]] == [(20, 10, 10)]
+    found = pl.read_parquet(run.table_path("predictions"))
+    assert found["id"].sort().to_list() == sorted(f"p{number}" for number in range(2, 40, 4))
+
+
+def test_what_to_learn_must_be_said(model):
+    with pytest.raises(ConfigError, match="either input and target, or a task"):
+        FinetuneConfig.from_dict({"model": model, "data": {}})
+    with pytest.raises(ConfigError, match="needs task_data"):
+        FinetuneConfig.from_dict({"model": model, "data": {"task": "localisation"}})

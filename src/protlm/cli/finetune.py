@@ -23,6 +23,10 @@ def finetune(
         str | None, typer.Option("--input", help="table or corpus with labels", show_default=False)
     ] = None,
     target: Annotated[str | None, typer.Option(help="column that is learned")] = None,
+    task: Annotated[str | None, typer.Option(help="a task card in place of --input and --target")] = None,
+    data: Annotated[list[str] | None, typer.Option("--data", help="folder or files of the card")] = None,
+    task_split: Annotated[str | None, typer.Option(help="split of the card  [default: its first]")] = None,
+    max_records: Annotated[int | None, typer.Option(help="cut of the card's records")] = None,
     level: Annotated[str | None, typer.Option(help="sequence, pair or residue  [default: sequence]")] = None,
     kind: Annotated[
         str | None, typer.Option(help="binary, classes, labels or value  [default: by the labels]")
@@ -83,7 +87,11 @@ def finetune(
     from protlm.recipes import finetune as recipe
     from protlm.recipes.finetune_config import FinetuneConfig
 
-    data = {
+    labels = {
+        "task": task,
+        "task_data": data or None,
+        "task_split": task_split,
+        "max_records": max_records,
         "input": source,
         "target": target,
         "level": level,
@@ -117,7 +125,7 @@ def finetune(
         "epochs": epochs,
         "seeds": None if seeds is None else list(_seeds(seeds)),
         "subsets": None if subsets is None else _subsets(subsets),
-        **{f"data.{name}": value for name, value in data.items()},
+        **{f"data.{name}": value for name, value in labels.items()},
     }
     given = [f"{name}={_text(value)}" for name, value in values.items() if value is not None]
     resolved = FinetuneConfig.load(config, [*given, *(settings or [])])

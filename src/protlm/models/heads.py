@@ -175,6 +175,17 @@ class Head(nn.Module):
         self.shift.copy_(values.mean(dim=0))
         self.scale.copy_(1 / torch.where(deviation > 1e-6, deviation, 1.0))
 
+    def begin_with(self, outputs: Float[Tensor, " o"]) -> None:
+        """Give these outputs where nothing speaks for another, as before training.
+
+        Parameters
+        ----------
+        outputs
+            Such as the logarithms of the shares of the classes.
+        """
+        with torch.no_grad():
+            self.layers[-1].bias.copy_(outputs)  # type: ignore[operator, union-attr]
+
     def forward(self, states: ResidueStates | Float[Tensor, "u d"]) -> Float[Tensor, "n o"]:
         """Give logits, or scaled numbers: of each record, or of each residue of all chains laid end to end.
 

@@ -134,3 +134,39 @@ def balanced_weights(target: Target, values: np.ndarray) -> np.ndarray | None:
     positives = rows.sum(axis=0).astype(np.float64)
     negatives = len(rows) - positives
     return np.where((positives > 0) & (negatives > 0), negatives / np.maximum(positives, 1), 1.0)
+
+
+def prior_outputs(target: Target, values: np.ndarray, weights: np.ndarray | None = None) -> Tensor:
+    """Give the outputs that say no more than how frequent classes are, which a head can begin with.
+
+    Parameters
+    ----------
+    target
+        What is learned.
+    values
+        Of the training rows, as for `Supervised`; those without a label do not count.
+    weights
+        As for `Supervised`; under them classes are as frequent as their weights say.
+
+    Returns
+    -------
+    torch.Tensor
+        ``[o]``, one half of a row added to each class; 0 for a `value`, which is scaled.
+
+    Examples
+    --------
+    >>> shares = prior_outputs(Target("classes", "sequence", ("a", "b")), np.array([0, 0, 1])).softmax(0)
+    >>> [round(share, 3) for share in shares.tolist()]
+    [0.625, 0.375]
+    """
+    if target.kind == "value":
+        return torch.zeros(1)
+    scale = np.ones(target.num_outputs) if weights is None else weights
+    if target.kind == "classes":
+        counts = (np.bincount(values[values != UNLABELLED], minlength=len(target.classes)) + 0.5) * scale
+        return torch.from_numpy(np.log(counts / counts.sum())).float()
+    rows = (
+        values[values != UNLABELLED][:, None] if target.kind == "binary" else values[~np.isnan(values[:, 0])]
+    )
+    positives = rows.sum(axis=0) + 0.5
+    return torch.from_numpy(np.log(positives * scale / (len(rows) + 1 - positives))).float()

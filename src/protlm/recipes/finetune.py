@@ -39,6 +39,7 @@ from protlm.recipes.finetune_part import (
     train_part,
 )
 from protlm.recipes.finetune_split import Fold, Plan, plan_folds
+from protlm.recipes.finetune_task import read_task
 from protlm.runs import Run, file_hash
 from protlm.training.processes import Processes, num_launched
 from protlm.training.supervised_job import FeatureInputs
@@ -181,8 +182,11 @@ def _prepare(config: FinetuneConfig, device: str, say: Say) -> tuple[Source, Pla
     if limit is not None:
         num_chains = 2 if config.data.level == "pair" and config.head.encoder == "concatenated" else 1
         limit -= int(encoder.layout.num_specials(np.array([num_chains]))[0])
-    source = read_labelled(config.data, max_residues=limit)
-    plan = plan_folds(source, config.data)
+    if config.data.task is not None:
+        source, plan = read_task(config.data)
+    else:
+        source = read_labelled(config.data, max_residues=limit)
+        plan = plan_folds(source, config.data)
     for line in [*source.lines, *plan.lines, *_unseen(source, plan)]:
         say(line)
     width = encoder.module.config.hidden_size

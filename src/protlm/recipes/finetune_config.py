@@ -14,13 +14,15 @@ from protlm.types.target import Kind, Level
 ALL = "all"
 """The subset that has every training record."""
 
-_COMMON: dict[str, Any] = {"eval_every": 40, "save_every": 200, "patience": 5, "tensorboard": False}
+_COMMON: dict[str, Any] = {"save_every": 200, "tensorboard": False}
+_OFTEN = {"eval_every": 10, "patience": 20}  # a head on features is judged in no time
+_SELDOM = {"eval_every": 40, "patience": 5}
 _OPTIMIZER = {"schedule": "cosine", "warmup_steps": 20}
 TRAINING_DEFAULTS: dict[str, dict[str, Any]] = {
-    "frozen": {"max_steps": 1000, "step_records": 64, "optimizer": {"learning_rate": 3e-3}},
-    "last": {"max_steps": 400, "step_tokens": 8192, "optimizer": {"learning_rate": 5e-4}},
-    "lora": {"max_steps": 400, "step_tokens": 8192, "optimizer": {"learning_rate": 1e-3}},
-    "full": {"max_steps": 400, "step_tokens": 8192, "optimizer": {"learning_rate": 3e-4}},
+    "frozen": {"max_steps": 1000, "step_records": 64, "optimizer": {"learning_rate": 1e-3}, **_OFTEN},
+    "last": {"max_steps": 400, "step_tokens": 8192, "optimizer": {"learning_rate": 5e-4}, **_SELDOM},
+    "lora": {"max_steps": 400, "step_tokens": 8192, "optimizer": {"learning_rate": 1e-3}, **_SELDOM},
+    "full": {"max_steps": 400, "step_tokens": 8192, "optimizer": {"learning_rate": 3e-4}, **_SELDOM},
 }
 """What `training` is where it is not said, by what is trained."""
 
@@ -28,10 +30,18 @@ TRAINING_DEFAULTS: dict[str, dict[str, Any]] = {
 class LabelConfig(BaseConfig):
     """Where records and labels are, and what is done with those that do not fit."""
 
-    input: str
+    input: str | None = None
     """A table (CSV, TSV, Parquet) with label columns, or a corpus with labels."""
-    target: str
+    target: str = "label"
     """The column that is learned."""
+    task: str | None = None
+    """A task card in place of all that: its data, target and split."""
+    task_data: tuple[str, ...] = ()
+    """Folders or files of the card, as `protlm evaluate tasks --data` takes them."""
+    task_split: str | None = None
+    """Which split of the card; its first one, if not given."""
+    max_records: int | None = Field(default=None, ge=10)
+    """Of a card: a cut of its records by their content."""
     level: Level = "sequence"
     kind: Kind | Literal["auto"] = "auto"
     """`auto`: two values are binary, other text is classes, numbers are numbers; what it is, is said."""
@@ -79,6 +89,14 @@ class LabelConfig(BaseConfig):
     """The limit, where it is below the model's, or the model has none."""
     seed: int = 0
     """Of folds and held-out records."""
+
+    @model_validator(mode="after")
+    def _check_source(self) -> "LabelConfig":
+        if (self.input is None) == (self.task is None):
+            raise ValueError("say what to learn: either input and target, or a task")
+        if self.task is not None and not self.task_data:
+            raise ValueError("a task needs task_data, the folder that its files are in")
+        return self
 
 
 class LossConfig(BaseConfig):

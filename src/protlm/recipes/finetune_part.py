@@ -18,7 +18,7 @@ from protlm.models.heads import Head, HeadFacts, load_head, views
 from protlm.models.language_model import LanguageModel
 from protlm.models.loading import load_model
 from protlm.models.predictor import HEAD_FOLDER, Predictor, load_predictor
-from protlm.objectives.supervised import Supervised, balanced_weights
+from protlm.objectives.supervised import Supervised, balanced_weights, prior_outputs
 from protlm.recipes.finetune_config import ALL, FinetuneConfig
 from protlm.recipes.finetune_split import Fold, subset
 from protlm.runs import Run
@@ -186,7 +186,9 @@ def train_part(
     rows, chosen_by = part.rows(labelled.records)
     learned = shuffled(labelled, [rows, chosen_by], part.seed) if config.shuffle_labels else labelled
     facts = _scaled(facts, learned, rows)
+    weights = _weights(config, learned, rows, facts)
     head = Head(facts, seed=part.seed)
+    head.begin_with(prior_outputs(facts.target, target_values(learned, rows, facts).numpy(), weights))
     model: Any = head
     inputs: Inputs
     if frozen is None:
@@ -198,7 +200,6 @@ def train_part(
         inputs = frozen
         _standardise(head, frozen, rows)
         head.to(processes.device)
-    weights = _weights(config, learned, rows, facts)
     job = SupervisedJob(
         train=Rows(learned.subset(rows), _Chosen(inputs, rows)),
         valid=Rows(learned.subset(chosen_by), _Chosen(inputs, chosen_by)) if len(chosen_by) else None,

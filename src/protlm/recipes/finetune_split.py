@@ -84,6 +84,29 @@ def plan_folds(source: Source, settings: LabelConfig) -> Plan:
         folds = [_fold(name, given != name, given == name) for name in sorted(names)]
     if not settings.by and not settings.random and any(not len(fold.valid) for fold in folds):
         lines.append("records that choose the weights are drawn singly; --by keeps groups on one side")
+    return finished_plan(source, settings, folds, groups, lines)
+
+
+def finished_plan(
+    source: Source, settings: LabelConfig, folds: list[Fold], groups: Groups, lines: list[str]
+) -> Plan:
+    """Set records aside to choose the weights by, look at what the sides share, and refuse empty parts.
+
+    Parameters
+    ----------
+    source
+        All records.
+    settings
+        Of the data.
+    folds
+        To learn from and to judge on, with or without records to choose by.
+    groups
+        What must stay together.
+    lines
+        What is said of the folds already.
+    """
+    lines = list(lines)
+    strata = _strata(source)
     folds = [_with_validation(fold, groups, settings, strata) for fold in folds]
     judged_on = "folds" if len(folds) > 1 else TEST
     if not len(folds[0].test):
@@ -91,10 +114,12 @@ def plan_folds(source: Source, settings: LabelConfig) -> Plan:
         lines.append("there is nothing to judge on but the validation records, which chose the weights too")
         folds = [replace(folds[0], test=folds[0].valid)]
     if source.labelled.target.level == "pair":
+        records = source.labelled.records
         folds = [_without_straddling(fold, records, settings, lines) for fold in folds]
     for fold in folds:
         _refuse_empty(fold)
-    lines += _leakage(source, folds, groups)
+    if settings.task is None:
+        lines += _leakage(source, folds, groups)
     return Plan(folds, groups, lines, judged_on)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from protlm.objectives.supervised import Supervised, balanced_weights
+from protlm.objectives.supervised import Supervised, balanced_weights, prior_outputs
 from protlm.types.target import Target
 
 
@@ -60,3 +60,14 @@ def test_balanced_weights_make_classes_count_alike():
     labels = balanced_weights(Target("labels", "sequence", ("a", "b")), np.array([[1.0, 0], [0, 0], [0, 0]]))
     assert labels is not None
     assert labels.tolist() == [2.0, 1.0]  # a label without a record weighs 1
+
+
+def test_a_head_can_begin_with_the_shares_of_classes():
+    values = np.array([0, 0, 0, 1, -1])
+    target = Target("binary", "residue", ("no", "yes"))
+    assert prior_outputs(target, values).sigmoid().item() == pytest.approx(1.5 / 5)
+    weighed = prior_outputs(target, values, balanced_weights(target, values))
+    assert weighed.sigmoid().item() == pytest.approx(4.5 / 8)  # 1.5 × 3 against 3.5
+    labels = prior_outputs(Target("labels", "sequence", ("a", "b")), np.array([[1.0, 0.0], [1.0, 0.0]]))
+    assert labels.sigmoid().tolist() == [pytest.approx(2.5 / 3), pytest.approx(0.5 / 3)]
+    assert prior_outputs(Target("value", "sequence"), np.zeros(3)).tolist() == [0.0]
