@@ -66,6 +66,8 @@ class DataSource(BaseConfig):
     name: str
     file: str
     """Path below the data folder: CSV, TSV, Parquet, other text with `separator`, or FASTA with `header`."""
+    format: Literal["rows", "skempi"] = "rows"
+    """What a row is: a record, or a mutant of SKEMPI, whose residues are in the table `structures`."""
     chains: tuple[ChainSource, ...] = ()
     """What a record is made of. Not given: one heavy and one light chain, numbered."""
     tables: dict[str, SequenceTable] = Field(default_factory=dict)
@@ -111,6 +113,8 @@ class DataSource(BaseConfig):
 
     @model_validator(mode="after")
     def _tables_are_there(self) -> "DataSource":
+        if self.format == "skempi" and "structures" not in self.tables:
+            raise ValueError("the format 'skempi' needs the table 'structures'")
         for chain in self.chains:
             if chain.table is not None and chain.table not in self.tables:
                 raise ValueError(

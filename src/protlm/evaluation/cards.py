@@ -110,7 +110,7 @@ class TaskCard(BaseConfig):
     @property
     def is_antibody_pairs(self) -> bool:
         """Whether records are a heavy and a light chain as `DataSource.heavy` and `light` name them."""
-        return not any(source.chains for source in self.data)
+        return not any(source.chains or source.format != "rows" for source in self.data)
 
     def columns(self) -> tuple[str, ...]:
         """List the columns that splits and means ask for, each once."""

@@ -60,7 +60,7 @@ def baseline_methods(card: TaskCard, data: TaskData) -> tuple[list[Method], list
         "length": (lambda: length_features(records) if ordered else _length(data), ""),
         "composition": (lambda: by_chain(chain_composition, records, is_ordered=ordered), ""),
         "kmer": (lambda: by_chain(chain_kmers, records, is_ordered=ordered), ""),
-        "one_hot": (lambda: variant_one_hot(records), "records differ in length"),
+        "one_hot": (lambda: variant_one_hot(records), "records differ in length, and a chain has no numbers"),
         "mutation_count": (lambda: mutation_features(records), "chains have no germline to count from"),
         "v_gene": (lambda: v_gene_features(records), "no chain has a V call"),
         "ends": (lambda: end_features(records), ""),

@@ -117,8 +117,8 @@ def _given(records: Sequence[Record], split: Split, seed: int, lines: list[str])
     for name, asked in (("train", split.train), ("valid", split.valid), ("test", split.test)):
         if asked and not set(asked) & set(known):
             raise DataError(
-                f"split '{split.name}': no row has {' or '.join(map(repr, asked))} in '{column}', so its side "
-                f"'{name}' is empty",
+                f"split '{split.name}': side '{name}' is empty, because no row has "
+                f"{' or '.join(map(repr, asked))} in '{column}'",
                 hint=did_you_mean(asked[0], known),
             )
     if not split.train:

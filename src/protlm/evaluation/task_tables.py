@@ -63,7 +63,7 @@ def read_chains(
     for number, row in enumerate(table.iter_rows(named=True), 1):
         labels = {name: row[name] for name in wanted} | source.constants | {DATASET: source.name}
         name = str(row[source.id]) if source.id else f"{source.name}:{number}"
-        reason = _failed(labels, source, skip_filters)
+        reason = failed_filter(labels, source, skip_filters)
         if reason is not None:
             counts[f"{source.name}: {reason}"] += 1
             continue
@@ -156,7 +156,18 @@ def _columns(card: TaskCard, source: DataSource) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _failed(labels: Mapping[str, Any], source: DataSource, skip_filters: Sequence[str]) -> str | None:
+def failed_filter(labels: Mapping[str, Any], source: DataSource, skip_filters: Sequence[str]) -> str | None:
+    """Give the reason of the first filter that a row fails; `None` where it fails none.
+
+    Parameters
+    ----------
+    labels
+        Cells by column.
+    source
+        Has the filters.
+    skip_filters
+        Names of those that are not applied.
+    """
     for each in source.filters:
         value = labels[each.column]
         found = re.search(each.matches, "" if value is None else str(value).strip()) is not None

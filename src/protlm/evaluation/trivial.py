@@ -156,7 +156,7 @@ def chain_composition(chains: Sequence[Chain]) -> np.ndarray:
 
 
 def chain_kmers(chains: Sequence[Chain], *, longest: int = 3) -> sparse.csr_array:
-    """Give how often each word of 1 to `longest` of the twenty residues is in a chain, as a row of length 10.
+    """Give how often each word of 1 to `longest` residues is in a chain, as a row of Euclidean length 10.
 
     Parameters
     ----------
@@ -189,24 +189,42 @@ def variant_one_hot(records: Sequence[Record]) -> sparse.csr_array | None:
     Parameters
     ----------
     records
-        Variants of one protein.
+        Variants of one protein, or antibodies.
 
     Returns
     -------
     scipy.sparse.csr_array or None
-        ``[n, distinct]``; the commonest residue of a place has no column. `None` where lengths differ.
+        ``[n, distinct]``; the commonest residue of a place, or its absence, has no column. Chains of one
+        length are compared place by place, others at their IMGT positions. `None` where lengths differ and a
+        chain has no numbers.
     """
-    texts = ["".join(chain.residues for chain in record.chains) for record in records]
-    if len({tuple(len(chain) for chain in record.chains) for record in records}) != 1:
-        return None
-    letters = np.frombuffer("".join(texts).encode(), dtype=np.uint8).reshape(len(texts), -1)
     parts = []
-    for place in range(letters.shape[1]):
-        found, counts = np.unique(letters[:, place], return_counts=True)
-        others = np.delete(found, counts.argmax())
-        if len(others):
-            parts.append(sparse.csr_array((letters[:, place, None] == others[None]).astype(np.float64)))
+    for chains in zip(*(record.chains for record in records), strict=True):
+        letters = _at_positions(chains)
+        if letters is None:
+            return None
+        for place in range(letters.shape[1]):
+            found, counts = np.unique(letters[:, place], return_counts=True)
+            others = np.delete(found, counts.argmax())
+            if len(others):
+                parts.append(sparse.csr_array((letters[:, place, None] == others[None]).astype(np.float64)))
     return sparse.csr_array(sparse.hstack(parts, format="csr")) if parts else None
+
+
+def _at_positions(chains: Sequence[Chain]) -> np.ndarray | None:
+    """Lay chains out as a rectangle of letters, 0 where one has none; `None` where that cannot be."""
+    letters = [np.frombuffer(chain.residues.encode(), dtype=np.uint8) for chain in chains]
+    if len({len(own) for own in letters}) == 1:
+        return np.stack(letters)
+    places = [chain.tracks.get("position") for chain in chains]
+    if any(own is None or not own.any() for own in places):
+        return None
+    codes = [np.asarray(own, dtype=np.int64) for own in places if own is not None]
+    names = np.unique(np.concatenate(codes))
+    table = np.zeros((len(chains), len(names)), dtype=np.uint8)
+    for row, (own, code) in enumerate(zip(letters, codes, strict=True)):
+        table[row, np.searchsorted(names, code[code > 0])] = own[code > 0]
+    return table
 
 
 def _words(residues: str, longest: int) -> tuple[np.ndarray, np.ndarray]:

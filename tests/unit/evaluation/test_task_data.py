@@ -8,8 +8,9 @@ from protlm.data.numbering import number_chains
 from protlm.data.simulate import repertoire_frame, simulate_repertoire
 from protlm.errors import ConfigError, DataError
 from protlm.evaluation.cards import TaskCard
-from protlm.evaluation.task_data import _check_shuffle, build_task
+from protlm.evaluation.task_data import build_task
 from protlm.evaluation.task_files import crop, find_files
+from protlm.evaluation.task_shuffled import _check_shuffle
 from protlm.types.record import Chain, Record
 from protlm.types.regions import decode_position
 
@@ -231,7 +232,7 @@ def test_a_wrong_shuffle_is_refused():
 
 
 def test_chains_without_a_cdr3_do_not_count_as_shared(tmp_path, frame, monkeypatch):
-    monkeypatch.setattr("protlm.evaluation.task_data.cdr3_of", lambda chain: "")
+    monkeypatch.setattr("protlm.evaluation.task_labelled.cdr3_of", lambda chain: "")
     task = card(
         data=[SOURCE, SOURCE | {"name": "other", "file": "other.tsv"}],
         target={"kind": "source", "positive": ["own"], "negative": ["other"]},
