@@ -65,7 +65,7 @@ def agreement_for(information: float) -> float:
     Examples
     --------
     >>> agreement_for(0.0), round(agreement_for(1.0), 3), agreement_for(MAXIMAL_INFORMATION)
-    (0.125, 0.748, 1.0)
+    (0.125, 0.74, 1.0)
     """
     if not 0 <= information <= MAXIMAL_INFORMATION:
         raise DataError(

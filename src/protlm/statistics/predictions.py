@@ -122,7 +122,7 @@ def prediction_metrics(
     Examples
     --------
     >>> prediction_metrics("classes", [0, 1, 1, 2], [0, 1, 2, 2]).round(3).tolist()
-    [0.75, 0.833, 0.778, 0.707]
+    [0.75, 0.833, 0.778, 0.7]
     """
     given, right = np.asarray(outputs, dtype=np.float64), np.asarray(truth)
     if given.shape != right.shape:
