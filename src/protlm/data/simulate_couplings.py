@@ -184,9 +184,9 @@ def _draw_family(
             profiles[chain][sites[chain][place], letters[place, chain]] = 1 / NUM_LETTERS
     couplings = tuple(
         Coupling(number, int(first), int(second), strength)
-        for first, second, strength in zip(*sites, strengths, strict=True)
+        for first, second, strength in zip(sites[0], sites[1], strengths, strict=True)
     )
-    return _Family(*profiles, couplings, letters)
+    return _Family(profiles[0], profiles[1], couplings, letters)
 
 
 def _draw_pair(

@@ -99,7 +99,7 @@ class LabelledRecords:
         rows
             Indices of records, 0-based.
         """
-        chosen = np.asarray(rows, dtype=np.int64).tolist()
+        chosen: list[int] = np.asarray(rows, dtype=np.int64).tolist()
         return LabelledRecords(
             [self.records[row] for row in chosen],
             self.target,
