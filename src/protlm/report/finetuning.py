@@ -8,9 +8,9 @@ import polars as pl
 from protlm.report.blocks import Block, Cell, Figure, Paragraph, Section, Table
 from protlm.report.figures.finetuning import COLUMNS, NAMES, FinetuneScores
 from protlm.report.sources import RunSource, read_table
+from protlm.statistics.predictions import PRIMARY
 
 TABLE = "finetune_metrics"
-_SMALLER_IS_BETTER = ("rmse",)
 
 
 def finetuning_section(source: RunSource, colours: Mapping[str, str]) -> Section | None:
@@ -35,7 +35,7 @@ def finetuning_section(source: RunSource, colours: Mapping[str, str]) -> Section
     config = source.run.read_config()
     blocks: list[Block] = [
         Paragraph(_what(facts, config)),
-        *_shortfalls(metrics),
+        *_shortfalls(metrics, PRIMARY[facts["target"]["kind"]]),
         Paragraph(
             "A point is a metric on held-out records with its 95 % interval from resampling groups; with "
             "several seeds it is their mean. Grey marks are baselines that see no model. Where there are "
@@ -65,21 +65,20 @@ def _what(facts: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     return f"{text} Control: {', '.join(controls).replace('_', ' ')}." if controls else text
 
 
-def _shortfalls(metrics: pl.DataFrame) -> list[Block]:
+def _shortfalls(metrics: pl.DataFrame, metric: str) -> list[Block]:
     """Say in red where the model is not above the best baseline."""
     blocks: list[Block] = []
-    for (_, metric), part in metrics.group_by("subset", "metric", maintain_order=True):
+    for _, part in metrics.filter(metric=metric).group_by("subset", maintain_order=True):
         own, others = part.filter(kind="model"), part.filter(kind="baseline")
         if own.is_empty() or others.is_empty():
             continue
-        sign = -1 if metric in _SMALLER_IS_BETTER else 1
-        best = others.sort(pl.col("value") * sign, descending=True).row(0, named=True)
+        best = others.sort("value", descending=True).row(0, named=True)
         value = own["value"][0]
-        if not value * sign > best["value"] * sign:
+        if not value > best["value"]:
             text = (
                 f"With {own['num_train'][0]:,} training records the model is not above the baseline "
-                f"'{best['method']}' in {NAMES.get(str(metric), str(metric))} ({value:.3f} against "
-                f"{best['value']:.3f})."
+                f"'{best['method']}' in {NAMES.get(metric, metric)} "
+                f"({value:.3f} against {best['value']:.3f})."
             )
             blocks.append(Paragraph(text, tone="bad"))
     return blocks

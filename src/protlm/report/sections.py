@@ -102,7 +102,8 @@ def _summary(sources: Sources) -> Section:
 
 
 def _training(sources: Sources, colours: Mapping[str, str]) -> Section | None:
-    runs = {source.label: list(source.run.metrics()) for source in sources.runs}
+    pretrained = [source for source in sources.runs if source.run.verb != "finetune"]  # others mask nothing
+    runs = {source.label: list(source.run.metrics()) for source in pretrained}
     runs = {label: lines for label, lines in runs.items() if any("loss" in line for line in lines)}
     curves = training_curves(runs, colours=colours) if runs else None
     if curves is None:

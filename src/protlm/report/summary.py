@@ -134,7 +134,8 @@ def _data(run: Run, config: Mapping[str, Any]) -> dict[str, str]:
         more = f" ({left_out:,} files left out)" if left_out else ""
         return {"data": f"{config.get('folder', '')}: {manifest['assays']:,} assays{more}"}
     if "num_records" in manifest:
-        source = config.get("input", "")
+        given = config.get("data")
+        source = config.get("input") or (given if isinstance(given, dict) else {}).get("input") or ""
         return {"data": f"{source}: {manifest['num_records']:,} records{_dropped(manifest)}"}
     parts = {f"{split} data": manifest.get(split) for split in ("train", "eval")}
     return {
