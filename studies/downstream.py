@@ -1,0 +1,130 @@
+"""What small models are worth on every downstream task: judges, fine-tunes and pools; resumes.
+
+    python studies/downstream.py OUT [DATA_FOLDER] [--model RUN]...
+
+Models: the one in the box, a general one (`configs/pretrain/general-cpu.yaml`, trained here if it is not
+there), those given with --model (such as pair and single models of `studies/binding_pairs.py`), and ESM-2
+if its weights are on the machine. Every one is judged frozen on every card with data, beside the same network
+with random weights and the trivial baselines of the card. Then four fine-tunings, which are compared with
+the baselines of their card on the same residues or records: secondary structure, paratope, specificity, and
+localisation with few labels. OUT/*.csv are the tables.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+from downstream_tables import card_table, compare_finetuned, curve_table
+
+from protlm.errors import ModelError
+from protlm.models.loading import load_model
+
+HERE = Path(__file__).resolve().parent
+DATA = HERE.parents[1] / "shared/data"
+CONFIG = HERE.parent / "configs/pretrain/general-cpu.yaml"
+BOX, ESM2 = "protlm-ab-mini", "esm2-8m"
+
+_STEPS = ("training.optimizer.learning_rate=0.001", "training.optimizer.weight_decay=0.05")
+FINETUNED: dict[str, tuple[str, str, int, tuple[str, ...]]] = {
+    "secondary-structure": ("general", "full", 10_000, (*_STEPS, "training.max_steps=1200")),
+    "paratope": (BOX, "full", 800, (*_STEPS, "training.max_steps=100")),
+    "specificity-cov-rbd": (BOX, "lora", 2_797, ("training.max_steps=60",)),
+}
+"""By card: the model, what is trained, the cut of the records, settings. Chosen before a result was seen."""
+SEEDS = {"secondary-structure": 1, "paratope": 3, "specificity-cov-rbd": 1}
+MOST_RECORDS = 1500
+"""Cut of either side of a card, by content, so that all cards take about two hours of one core."""
+CURVE = "32,100,320,1000,all"
+
+
+def main(out: Path, data: Path, models: Sequence[str]) -> None:
+    """Run what is not finished, then pool."""
+    os.environ.setdefault("PROTLM_CACHE", str(out / "cache"))
+    general = train_general(out, data)
+    judge_cards(out, data, [BOX, str(general), *models, *esm2()])
+    for card in FINETUNED:
+        finetune(out, data, card, general)
+    finetune_with_few(out, data, general)
+    pool(out)
+
+
+def train_general(out: Path, data: Path) -> Path:
+    """Train the general model, or take the one that is there."""
+    run, corpus = out / "general", out / "corpus"
+    if not (run / "DONE").exists():
+        source = data / "general_sequences/uniref90_sample.tsv.gz"
+        if not corpus.exists():
+            protlm("prepare", source, "--receptor", "none", "--holdout", 0.01, "--out", corpus)
+        parts = (f"data.{part}={corpus}:{side}" for part, side in (("train", "train"), ("eval", "holdout")))
+        protlm("pretrain", "--config", CONFIG, *(f"--set={each}" for each in parts), "--out", run)
+    return run
+
+
+def esm2() -> list[str]:
+    """Name ESM-2 if its weights are here, and say so if not."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    try:
+        load_model(ESM2)
+    except ModelError as error:
+        print(f"without {ESM2}: {error}")
+        return []
+    return [ESM2]
+
+
+def judge_cards(out: Path, data: Path, models: Sequence[str]) -> None:
+    """Judge frozen models on every card that has its data."""
+    if not (out / "tasks/DONE").exists():
+        named = [word for model in models for word in ("--model", model)]
+        cut = ("--max-records", MOST_RECORDS)
+        protlm("evaluate", "tasks", "--task", "all", "--data", data, *named, *cut, "--out", out / "tasks")
+
+
+def finetune(out: Path, data: Path, card: str, general: Path) -> None:
+    """Fine-tune one model, and judge frozen ones and baselines on the same split."""
+    name, kind, cut, settings = FINETUNED[card]
+    model = general if name == "general" else name
+    what = ("--task", card, "--data", data, "--max-records", cut)
+    if not (out / f"{card}-frozen/DONE").exists():
+        protlm("evaluate", "tasks", *what, "--model", model, "--out", out / f"{card}-frozen")
+    if not (out / f"{card}-{kind}/DONE").exists():
+        how = ("--train", kind, "--seeds", SEEDS[card], *(f"--set={each}" for each in settings))
+        protlm("finetune", *what, "--model", model, *how, "--out", out / f"{card}-{kind}")
+
+
+def finetune_with_few(out: Path, data: Path, general: Path) -> None:
+    """Localisation from few labels: nested subsets, three seeds, a frozen model, and a control."""
+    what = ("--task", "localisation", "--data", data, "--seeds", 3, "--subsets", CURVE)
+    for name, more in (("curve", ()), ("curve-random", ("--random-weights",))):
+        if not (out / name / "DONE").exists():
+            protlm("finetune", *what, "--model", general, *more, "--out", out / name)
+
+
+def pool(out: Path) -> None:
+    """Bring it together; print and keep."""
+    tables = {"cards": card_table(out / "tasks"), "curve": curve_table(out / "curve", out / "curve-random")}
+    for card, (_, kind, _, _) in FINETUNED.items():
+        tables[card] = compare_finetuned(card, out / f"{card}-{kind}", out / f"{card}-frozen")
+    for name, table in tables.items():
+        table.write_csv(out / f"{name}.csv", float_precision=5)
+        with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=220, tbl_hide_dataframe_shape=True):
+            print(f"\n{name}\n{table}", flush=True)
+
+
+def protlm(*words: object) -> None:
+    """Run a command of the tool."""
+    command = [sys.executable, "-m", "protlm", *map(str, words)]
+    print("+ protlm", *command[3:], flush=True)
+    subprocess.run(command, check=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("data_folder", type=Path, nargs="?", default=DATA)
+    parser.add_argument("--model", action="append", default=[])
+    given = parser.parse_args()
+    main(given.out, given.data_folder, given.model)
