@@ -1,4 +1,4 @@
-"""PDB and mmCIF files: protein chains with their construct, their backbone, and what is not resolved."""
+"""PDB, mmCIF and BinaryCIF files: protein chains, their construct, backbone, and what is not resolved."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,7 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from protlm.data.readers.structure_files import Construct, ParsedFile, parse_mmcif, parse_pdb
+from protlm.data.readers.structure_files import (
+    Construct,
+    ParsedFile,
+    parse_binary_cif,
+    parse_mmcif,
+    parse_pdb,
+)
 from protlm.data.readers.structure_residues import (
     BACKBONE,
     Letters,
@@ -18,7 +24,7 @@ from protlm.data.readers.structure_residues import (
     place_by_walk,
     sort_residues,
 )
-from protlm.data.readers.text import read_lines
+from protlm.data.readers.text import read_bytes, read_lines
 from protlm.errors import DataError, did_you_mean
 from protlm.types.alphabet import clean_residues
 
@@ -28,6 +34,9 @@ MIN_ALIGNED = 25
 """Residues that must be aligned, or half of the shorter sequence where that is less."""
 
 _PARSERS = {".pdb": parse_pdb, ".ent": parse_pdb, ".cif": parse_mmcif, ".mmcif": parse_mmcif}
+_BINARY = ".bcif"
+SUFFIXES = (*_PARSERS, _BINARY)
+"""Of structure files; .gz behind them is allowed."""
 _GAP = (-11, -1)
 
 
@@ -91,7 +100,7 @@ class ChainFit:
 
 
 def read_structure(path: Path | str, *, model: int = 1, chains: Sequence[str] | None = None) -> Structure:
-    r"""Read the protein chains of a PDB or mmCIF file, plain or gzip-compressed.
+    r"""Read the protein chains of a PDB, mmCIF or BinaryCIF file, plain or gzip-compressed.
 
     Modified residues get the letter of their parent as the file states it, else as the PDB Chemical Component
     Dictionary does; without one they are X. Of alternate locations that of the highest mean occupancy in its
@@ -101,7 +110,7 @@ def read_structure(path: Path | str, *, model: int = 1, chains: Sequence[str] | 
     Parameters
     ----------
     path
-        Ends in .pdb, .ent, .cif or .mmcif, with .gz behind it or not.
+        Ends in .pdb, .ent, .cif, .mmcif or .bcif, with .gz behind it or not.
     model
         1-based, in the order of the file.
     chains
@@ -161,15 +170,20 @@ def read_structure(path: Path | str, *, model: int = 1, chains: Sequence[str] | 
 def _parse(path: Path, model: int) -> tuple[ParsedFile, str]:
     stem = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
     suffix = Path(stem).suffix.lower()
-    if suffix not in _PARSERS:
+    if suffix not in SUFFIXES:
         raise DataError(
             f"cannot tell what kind of structure file {path} is by its suffix '{suffix}'",
-            hint=f"rename it to end in one of {', '.join(_PARSERS)}, with .gz behind it if compressed",
+            hint=f"rename it to end in one of {', '.join(SUFFIXES)}, with .gz behind it if compressed",
         )
     if path.is_dir():
-        raise DataError(f"{path} is a folder, not a file", hint="give one PDB or mmCIF file")
+        raise DataError(f"{path} is a folder, not a file", hint="give one PDB, mmCIF or BinaryCIF file")
     if not path.exists():
         raise DataError(f"no such file: {path}", hint="check the path and the working directory")
+    if suffix == _BINARY:
+        content = read_bytes(path)
+        if not content:
+            raise DataError(f"{path} is empty", hint="fetch it again")
+        return parse_binary_cif(path, content, model), stem[: -len(suffix)]
     lines = list(read_lines(path))
     if not any(line.strip() for line in lines):
         raise DataError(f"{path} is empty", hint="fetch it again")

@@ -1,10 +1,11 @@
-"""PDB and mmCIF text to one table of atoms, and what the file says about its chains."""
+"""PDB, mmCIF and BinaryCIF files to one table of atoms, and what the file says about its chains."""
 
 import itertools
+import struct
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from io import StringIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any, Self
 
@@ -274,19 +275,56 @@ def parse_mmcif(path: Path, lines: Sequence[str], model: int) -> ParsedFile:
         )
     try:
         file = CIFFile.deserialize("\n".join(lines) + "\n")
-        blocks = [name for name in file if "atom_site" in file[name]]
-        if not blocks:
-            raise DataError(
-                f"{path} has no category _atom_site, which holds the atoms",
-                hint=f"is it whole? if not, {_CUT}",
-            )
-        block: Any = file[blocks[0]]
-        _refuse_cut_mmcif(path, lines, block)
-        atoms, num_models = _atom_site(path, block["atom_site"], model)
-        constructs, is_protein = _polymers(block, atoms)
-        parents, peptides = _modified(block)
+        return _blocks(path, file, model, lambda block: _refuse_cut_mmcif(path, lines, block))
     except (DeserializationError, InvalidFileError, ValueError, IndexError, KeyError) as error:
         raise DataError(f"{path}: the mmCIF is cut off or damaged ({error})", hint="fetch it again") from None
+
+
+def parse_binary_cif(path: Path, content: bytes, model: int) -> ParsedFile:
+    """Read the categories of a BinaryCIF file, which are those of mmCIF.
+
+    Parameters
+    ----------
+    path
+        For messages.
+    content
+        The file, unpacked.
+    model
+        1-based.
+
+    Raises
+    ------
+    DataError
+        If it is no BinaryCIF file, is cut off, lacks a column, or the model is not there.
+    """
+    from biotite.file import DeserializationError, InvalidFileError
+    from biotite.structure.io.pdbx import BinaryCIFFile
+
+    damage = (DeserializationError, InvalidFileError, ValueError, IndexError, KeyError, TypeError)
+    damage += (AttributeError, struct.error)
+    try:
+        return _blocks(path, BinaryCIFFile.read(BytesIO(content)), model)
+    except damage as error:
+        raise DataError(
+            f"{path}: the BinaryCIF is cut off or damaged ({type(error).__name__}: {error})",
+            hint="fetch it again; a text file should end in .cif",
+        ) from None
+
+
+def _blocks(path: Path, file: Any, model: int, check: Callable[[Any], None] | None = None) -> ParsedFile:
+    """Read the first data block with atoms."""
+    blocks = [name for name in file if "atom_site" in file[name]]
+    if not blocks:
+        raise DataError(
+            f"{path} has no category _atom_site, which holds the atoms",
+            hint=f"is it whole? if not, {_CUT}",
+        )
+    block: Any = file[blocks[0]]
+    if check is not None:
+        check(block)
+    atoms, num_models = _atom_site(path, block["atom_site"], model)
+    constructs, is_protein = _polymers(block, atoms)
+    parents, peptides = _modified(block)
     notes = [f"{len(blocks)} data blocks have atoms; block '{blocks[0]}' is read"] if len(blocks) > 1 else []
     return ParsedFile(atoms, num_models, constructs, is_protein, parents, peptides, tuple(notes))
 

@@ -51,6 +51,31 @@ def read_lines(path: Path) -> Iterator[str]:
         ) from None
 
 
+def read_bytes(path: Path) -> bytes:
+    """Give the content of a file, unpacked where it is gzip-compressed.
+
+    Parameters
+    ----------
+    path
+        Whether it is compressed is told from its first bytes, not from its name.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be opened, or is cut short or damaged.
+    """
+    try:
+        with open_bytes(path) as data:
+            return data.read()
+    except EOFError:
+        raise DataError(
+            f"{path}: the compressed file ends too early",
+            hint="it was probably cut short while copying; fetch it again",
+        ) from None
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"{path}: the compressed data is damaged ({error})", hint="fetch it again") from None
+
+
 def _decoded(path: Path) -> Iterator[str]:
     try:
         with open_bytes(path) as data, io.TextIOWrapper(data, encoding="utf-8-sig", newline=None) as file:
