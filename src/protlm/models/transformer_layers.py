@@ -1,0 +1,269 @@
+"""Pre-norm transformer layers with the parameter names of fairseq: the encoder and decoder of ESM-IF1.
+
+Shapes: ``b`` rows, ``t`` tokens, ``s`` tokens of the source, ``d`` width.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+
+class Positions(nn.Module):
+    """Sines and cosines of the position, counted from 1 behind the padding's id; 0 for padding.
+
+    Parameters
+    ----------
+    width
+        Even.
+    pad
+        Its id.
+    """
+
+    def __init__(self, width: int, pad: int) -> None:
+        super().__init__()
+        self.width, self.pad = width, pad
+        self.register_buffer("_float_tensor", torch.zeros(1))  # a name that published checkpoints have
+
+    def forward(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b t d"]:
+        """Give the position of each token.
+
+        Parameters
+        ----------
+        tokens
+            Ids.
+        """
+        half = self.width // 2
+        rate = torch.exp(torch.arange(half, device=tokens.device) * (-math.log(10000.0) / (half - 1)))
+        place = torch.arange(tokens.shape[1], device=tokens.device) + (self.pad + 1)
+        turns = place[:, None] * rate
+        return torch.cat([turns.sin(), turns.cos()], dim=-1) * (tokens != self.pad)[..., None]
+
+
+class Attention(nn.Module):
+    """Multi-head attention.
+
+    Parameters
+    ----------
+    width, heads
+        Of the queries.
+    source_width
+        Of keys and values.
+    dropout
+        Of the weights, while training.
+    """
+
+    def __init__(self, width: int, heads: int, *, source_width: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.q_proj = nn.Linear(width, width)
+        self.k_proj = nn.Linear(source_width, width)
+        self.v_proj = nn.Linear(source_width, width)
+        self.out_proj = nn.Linear(width, width)
+
+    def split(self, values: Tensor) -> Tensor:
+        """Cut the width into heads: ``[b, heads, t, k]``.
+
+        Parameters
+        ----------
+        values
+            ``[b, t, d]``.
+        """
+        return values.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def source(self, states: Float[Tensor, "b s d"]) -> tuple[Tensor, Tensor]:
+        """Give keys and values, to be used for any number of queries.
+
+        Parameters
+        ----------
+        states
+            That are attended to.
+        """
+        return self.split(self.k_proj(states)), self.split(self.v_proj(states))
+
+    def forward(
+        self,
+        states: Float[Tensor, "b t d"],
+        source: tuple[Tensor, Tensor],
+        visible: Bool[Tensor, "b 1 t s"] | None = None,
+        *,
+        is_causal: bool = False,
+    ) -> Float[Tensor, "b t d"]:
+        """Mix.
+
+        Parameters
+        ----------
+        states
+            Queries.
+        source
+            From `source`, of as many rows or of one.
+        visible
+            What may be attended to.
+        is_causal
+            Whether only what lies before may.
+        """
+        key, value = (each.expand(len(states), -1, -1, -1) for each in source)
+        dropout = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(
+            self.split(self.q_proj(states)), key, value, visible, dropout, is_causal
+        )
+        return self.out_proj(mixed.transpose(1, 2).flatten(-2))
+
+
+class TransformerLayer(nn.Module):
+    """Attention to itself, then to a source if there is one, then two linear maps.
+
+    Parameters
+    ----------
+    width, hidden, heads
+        Sizes.
+    source_width
+        Of the source; `None` without one.
+    dropout, attention_dropout
+        While training.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        hidden: int,
+        heads: int,
+        *,
+        source_width: int | None = None,
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.self_attn = Attention(width, heads, source_width=width, dropout=attention_dropout)
+        self.self_attn_layer_norm = nn.LayerNorm(width)
+        self.encoder_attn, self.encoder_attn_layer_norm = None, None
+        if source_width is not None:
+            self.encoder_attn = Attention(width, heads, source_width=source_width, dropout=attention_dropout)
+            self.encoder_attn_layer_norm = nn.LayerNorm(width)
+        self.fc1, self.fc2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.final_layer_norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        states: Float[Tensor, "b t d"],
+        visible: Tensor | None = None,
+        *,
+        source: tuple[Tensor, Tensor] | None = None,
+        source_visible: Tensor | None = None,
+        is_causal: bool = False,
+    ) -> Float[Tensor, "b t d"]:
+        """Give new states.
+
+        Parameters
+        ----------
+        states
+            Of the tokens.
+        visible, source_visible
+            What may be attended to, here and in the source.
+        source
+            Keys and values of the source.
+        is_causal
+            Whether a token sees only itself and those before it.
+        """
+        normed = self.self_attn_layer_norm(states)
+        mixed = self.self_attn(normed, self.self_attn.source(normed), visible, is_causal=is_causal)
+        states = states + self.dropout(mixed)
+        if self.encoder_attn is not None and self.encoder_attn_layer_norm is not None and source is not None:
+            normed = self.encoder_attn_layer_norm(states)
+            states = states + self.dropout(self.encoder_attn(normed, source, source_visible))
+        hidden = torch.relu(self.fc1(self.final_layer_norm(states)))
+        return states + self.dropout(self.fc2(hidden))
+
+
+class SequenceDecoder(nn.Module):
+    """Letters of a sequence one after the other, each from those before it and the states of a source.
+
+    Parameters
+    ----------
+    num_tokens, pad
+        Of the alphabet.
+    width, hidden, heads, num_layers, source_width
+        Sizes.
+    dropout, attention_dropout
+        While training.
+    """
+
+    def __init__(
+        self,
+        num_tokens: int,
+        pad: int,
+        width: int,
+        hidden: int,
+        heads: int,
+        *,
+        num_layers: int,
+        source_width: int,
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.pad = pad
+        self.embed_tokens = nn.Embedding(num_tokens, width, pad)
+        self.embed_positions = Positions(width, pad)
+        self.layers = nn.ModuleList(
+            TransformerLayer(
+                width,
+                hidden,
+                heads,
+                source_width=source_width,
+                dropout=dropout,
+                attention_dropout=attention_dropout,
+            )
+            for _ in range(num_layers)
+        )
+        self.layer_norm = nn.LayerNorm(width)
+        self.output_projection = nn.Linear(width, num_tokens, bias=False)
+        self.dropout = nn.Dropout(dropout)
+
+    def sources(self, states: Float[Tensor, "b s d"]) -> list[tuple[Tensor, Tensor]]:
+        """Give keys and values of the source for every layer.
+
+        Parameters
+        ----------
+        states
+            Of the source.
+        """
+        return [layer.encoder_attn.source(states) for layer in self.layers]  # type: ignore[union-attr]
+
+    def forward(
+        self,
+        tokens: Int[Tensor, "b t"],
+        sources: list[tuple[Tensor, Tensor]],
+        is_hidden: Bool[Tensor, "b s"],
+    ) -> Float[Tensor, "b t v"]:
+        """Give logits of what follows each token.
+
+        Parameters
+        ----------
+        tokens
+            What goes before, beginning with the begin token; padding at the end.
+        sources
+            From `sources`, of as many rows or of one.
+        is_hidden
+            Tokens of the source that nothing attends to.
+        """
+        width = self.embed_tokens.embedding_dim
+        states = self.embed_tokens(tokens) * math.sqrt(width) + self.embed_positions(tokens)
+        states = self.dropout(states)
+        before = None
+        if (is_pad := tokens == self.pad).any():
+            before = ~is_pad[:, None, None, :] & torch.ones(2 * tokens.shape[1:]).tril().bool().to(
+                is_pad.device
+            )
+        for layer, source in zip(self.layers, sources, strict=True):
+            states = layer(
+                states,
+                before,
+                source=source,
+                source_visible=~is_hidden[:, None, None, :],
+                is_causal=before is None,
+            )
+        return self.output_projection(self.layer_norm(states))
