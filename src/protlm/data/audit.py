@@ -9,15 +9,13 @@ import numpy as np
 import polars as pl
 
 from protlm.data.identity import LEAST_COVERAGE, SENSITIVITY, nearest_by_alignment
+from protlm.data.identity_facts import identity_facts, identity_line
 from protlm.data.peptides import SHORT
 from protlm.data.splits import Values
 from protlm.errors import DataError
 from protlm.types.record import Record
 
-IDENTITIES = (0.3, 0.5, 0.9, 1.0)
-"""Shares of test sequences are given from each of these identities on."""
 _QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
-_SMALL = 1e-9
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,8 @@ class LeakageReport:
     """Residues of a record by side: minimum, quartiles, maximum."""
     identities: dict[str, dict[str, float]] = field(default_factory=dict)
     """By chain, how near test sequences are to training: ``median``, ``maximum``, ``none`` (sequences without
-    an alignment) and the share from each of `IDENTITIES` on, such as ``from_0.3``."""
+    an alignment) and the share from each of
+    `protlm.data.identity_facts.IDENTITIES` on, such as ``from_0.3``."""
     num_short: int = 0
     """Test sequences of fewer residues than MMseqs2 needs, compared by edits."""
     nearest: pl.DataFrame | None = None
@@ -55,7 +54,7 @@ class LeakageReport:
             f"in {facts['records']:,} test records"
             for name, facts in self.shared_values.items()
         ]
-        lines += [_identity_line(name, facts) for name, facts in self.identities.items()]
+        lines += [identity_line(name, facts) for name, facts in self.identities.items()]
         if self.num_short:
             lines.append(
                 f"{self.num_short:,} test sequences have fewer than {SHORT} residues and were compared by "
@@ -123,7 +122,7 @@ def leakage_report(
         shared_values={name: _shared(*sides) for name, sides in (keys or {}).items()},
         labels={} if labels is None else _by_side(*labels),
         lengths={name: _lengths(side) for name, side in (("train", train), ("test", test))},
-        identities={} if nearest is None else _identities(nearest),
+        identities={} if nearest is None else identity_facts(nearest),
         num_short=0 if nearest is None else int((nearest["residues"] < SHORT).sum()),
         nearest=nearest,
     )
@@ -205,25 +204,3 @@ def _by_side(train: Sequence[str], test: Sequence[str]) -> dict[str, dict[str, i
 
 def _lengths(records: Sequence[Record]) -> list[float]:
     return np.quantile([len(record) for record in records], _QUANTILES).tolist()
-
-
-def _identities(nearest: pl.DataFrame) -> dict[str, dict[str, float]]:
-    found = {}
-    for (name,), rows in nearest.group_by("chain", maintain_order=True):
-        identity = rows["identity"].to_numpy()
-        found[str(name)] = {
-            "sequences": len(rows),
-            "median": float(np.median(identity)),
-            "maximum": float(identity.max()),
-            "none": int(rows["train_id"].is_null().sum()),
-            **{f"from_{least:g}": float((identity >= least - _SMALL).mean()) for least in IDENTITIES},
-        }
-    return found
-
-
-def _identity_line(name: str, facts: Mapping[str, float]) -> str:
-    shares = ", ".join(f"≥ {least:.0%} {facts[f'from_{least:g}']:.1%}" for least in IDENTITIES)
-    return (
-        f"best identity of {name} to training: median {facts['median']:.2f}, maximum {facts['maximum']:.2f}; "
-        f"{shares}; no alignment {facts['none']:,} of {facts['sequences']:,}"
-    )

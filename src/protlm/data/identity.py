@@ -18,6 +18,11 @@ SENSITIVITY = 5.7
 """How hard MMseqs2 looks, 1 to 7.5: 7.5 found an eighth more hits of DeepLoc proteins in twice the time."""
 _SMALL = 20_000_000
 """Below so many residues to search, an index of 5-mers is quicker than one of 6-mers, and finds more."""
+_ALL_DIAGONALS = 2e10
+"""Up to so many pairs of residues every diagonal is looked at, in place of k-mers: of 160 protein domains
+against 640 of other clusters it found ten near ones where k-mers found eight, in half the time."""
+MOST_HITS = 300
+"""Alignments of a protein, unless more are asked for."""
 _COLUMNS = ("query", "target", "nident", "alnlen", "qcov", "tcov")
 _LONGEST_PEPTIDE = 2 * SHORT
 
@@ -86,6 +91,51 @@ def nearest_by_alignment(
     return Nearest(target[places], *(each[places] for each in numbers))
 
 
+def search(
+    queries: Sequence[str],
+    targets: Sequence[str],
+    *,
+    min_coverage: float = LEAST_COVERAGE,
+    sensitivity: float = SENSITIVITY,
+    most_hits: int = MOST_HITS,
+    threads: int = 1,
+) -> pl.DataFrame:
+    """List the local alignments that MMseqs2 finds, with an E-value up to 0.001.
+
+    Parameters
+    ----------
+    queries, targets
+        Residues of each, 20 or more; at least one of either.
+    min_coverage, sensitivity, threads
+        See `nearest_by_alignment`.
+    most_hits
+        Of a query: so many of the best by the prefilter are aligned.
+
+    Returns
+    -------
+    polars.DataFrame
+        ``query, target`` (0-based), ``identity, coverage, target_coverage`` in [0, 1].
+    """
+    with tempfile.TemporaryDirectory(prefix="protlm-search-") as temporary:
+        folder = Path(temporary)
+        write_numbered(folder / "queries.fasta", queries)
+        write_numbered(folder / "targets.fasta", targets)
+        files = [folder / name for name in ("queries.fasta", "targets.fasta", "hits.tsv", "work")]
+        size = sum(map(len, targets))
+        settings = ["-s", sensitivity, "-c", min_coverage, "--cov-mode", "2", "--alignment-mode", "3", "-a"]
+        settings += ["--max-seqs", most_hits]
+        if size * sum(map(len, queries)) < _ALL_DIAGONALS:
+            settings += ["--prefilter-mode", "1"]
+        elif size < _SMALL:
+            settings += ["-k", "5"]
+        columns = ["--format-output", ",".join(_COLUMNS)]
+        run_mmseqs(["easy-search", *files, *map(str, settings), *columns], threads=threads)
+        hits = _read_hits(folder / "hits.tsv")
+    identity = pl.col("nident") / pl.col("alnlen")
+    names = {"qcov": "coverage", "tcov": "target_coverage"}
+    return hits.with_columns(identity=identity.cast(pl.Float64)).rename(names).drop("nident", "alnlen")
+
+
 class _Best:
     """The best so far of each distinct query."""
 
@@ -118,20 +168,16 @@ class _Best:
         others = [number for number, text in enumerate(self.targets) if len(text) >= SHORT]
         if not rows or not others:
             return
-        with tempfile.TemporaryDirectory(prefix="protlm-search-") as temporary:
-            folder = Path(temporary)
-            write_numbered(folder / "queries.fasta", (self.queries[row] for row in rows))
-            write_numbered(folder / "targets.fasta", (self.targets[number] for number in others))
-            files = [folder / name for name in ("queries.fasta", "targets.fasta", "hits.tsv", "work")]
-            size = sum(len(self.targets[number]) for number in others)
-            settings = ["-s", sensitivity, "-c", min_coverage, "--cov-mode", "2", "--alignment-mode", "3"]
-            settings += ["-a", *(["-k", "5"] if size < _SMALL else [])]
-            columns = ["--format-output", ",".join(_COLUMNS)]
-            run_mmseqs(["easy-search", *files, *map(str, settings), *columns], threads=threads)
-            hits = _read_hits(folder / "hits.tsv")
+        hits = search(
+            [self.queries[row] for row in rows],
+            [self.targets[number] for number in others],
+            min_coverage=min_coverage,
+            sensitivity=sensitivity,
+            threads=threads,
+        )
         row, number = np.array(rows)[hits["query"]], np.array(others)[hits["target"]]
-        identity = hits["nident"].to_numpy() / hits["alnlen"].to_numpy()
-        self._take(row, number, identity, hits["qcov"].to_numpy(), hits["tcov"].to_numpy())
+        numbers = (hits[name].to_numpy() for name in ("identity", "coverage", "target_coverage"))
+        self._take(row, number, *numbers)
 
     def _shares(self, row: np.ndarray, number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Give the share of each peptide and of its target that the shorter one can cover."""

@@ -39,7 +39,7 @@ def alike_peptides(
     >>> [each.tolist() for each in next(alike_peptides(["NLVPMVATV"], ["NLVPMVATA", "GILGF"], least=0.8))]
     [[0], [0], [0.8888888888888888]]
     """
-    own, others = _by_length(queries), _by_length(targets)
+    own, others = letters_by_length(queries), letters_by_length(targets)
     for length, (rows, letters) in own.items():
         for other_length, (columns, other_letters) in others.items():
             longer = max(length, other_length)
@@ -47,14 +47,26 @@ def alike_peptides(
                 continue
             step = max(1, _CELLS // len(columns))
             for start in range(0, len(rows), step):
-                edits = _edits(letters[start : start + step], other_letters)
+                edits = edit_distances(letters[start : start + step], other_letters)
                 identity = 1 - edits / longer
                 row, column = np.nonzero(identity >= least - 1e-9)
                 if len(row):
                     yield rows[start + row], columns[column], identity[row, column]
 
 
-def _by_length(texts: Sequence[str]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+def letters_by_length(texts: Sequence[str]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """Lay out peptides as one rectangle for each length.
+
+    Parameters
+    ----------
+    texts
+        Residues of each.
+
+    Returns
+    -------
+    dict
+        By length: 0-based indices, int64 ``[n]``, and letters, uint8 ``[n, length]``.
+    """
     rows: dict[int, list[int]] = {}
     for row, text in enumerate(texts):
         rows.setdefault(len(text), []).append(row)
@@ -67,8 +79,19 @@ def _by_length(texts: Sequence[str]) -> dict[int, tuple[np.ndarray, np.ndarray]]
     }
 
 
-def _edits(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Give the edit distance of each of the first, ``[n, a]``, to each of the second, ``[m, b]``."""
+def edit_distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Give the edits (Levenshtein) from each of the first peptides to each of the second.
+
+    Parameters
+    ----------
+    first, second
+        Letters ``[n, a]`` and ``[m, b]``, uint8, lengths up to 255.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint8 ``[n, m]``.
+    """
     shape = (len(first), len(second))
     above = [np.full(shape, place, dtype=np.uint8) for place in range(second.shape[1] + 1)]
     for row in range(first.shape[1]):
