@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from protlm.cli import options, pair_options
+from protlm.cli import options, pair_options, structure_options
 from protlm.cli.options import Force
 
 if TYPE_CHECKING:
     from protlm.recipes.prepare import Prepared
     from protlm.recipes.prepare_family import PreparedFamily
     from protlm.recipes.prepare_pairs import PreparedPairs
+    from protlm.recipes.prepare_structures import PreparedStructures
 
 LAYOUT_NAMES = (
     *("auto", "joined", "oas-paired", "oas", "abstar-paired", "abstar", "cov-abdab", "thera-sabdab"),
@@ -195,6 +196,10 @@ def prepare(
     cluster_coverage: pair_options.ClusterCoverage = 0.8,
     clusters: pair_options.Clusters = None,
     one_per_cluster_pair: pair_options.OnePerClusterPair = False,
+    structures: structure_options.Structures = False,
+    region: structure_options.Region = None,
+    summary: structure_options.Summary = None,
+    max_residues: structure_options.MaxResidues = None,
     holdout: Annotated[
         float,
         typer.Option(help="share of groups, of links: clusters, for OUT:holdout", rich_help_panel=_SPLIT),
@@ -214,7 +219,28 @@ def prepare(
 
     With --sequences, INPUT lists links between proteins (STRING, or a table of two ids, with or without a
     header); with --pairs, a table of two sequences; with --negatives, it may be a corpus of pairs.
+
+    With --structures, INPUT has structures, and the corpus their backbones beside.
     """
+    if structures or region is not None or summary is not None or max_residues is not None:
+        _prepare_structures(
+            source,
+            out,
+            is_asked=structures,
+            region=options.choice("--region", region or "complex", structure_options.REGION_NAMES),
+            summary=summary,
+            max_residues=max_residues,
+            receptor=options.choice("--receptor", receptor, ("auto", "antibody", "none")),
+            labels=label or [],
+            group_by=group_by,
+            germline=germline,
+            invalid=options.choice("--invalid", invalid, ("error", "drop")),
+            duplicate_ids=options.choice("--duplicate-ids", duplicate_ids, ("error", "rename")),
+            holdout=holdout,
+            seed=seed,
+            force=force,
+        )
+        return
     if wild_type is not None:
         _prepare_family(
             source,
@@ -291,7 +317,7 @@ def prepare(
         receptor=options.choice("--receptor", receptor, ("auto", "antibody", "tcr", "any", "none")),  # type: ignore[arg-type]
         unnumbered=options.choice("--unnumbered", unnumbered, ("keep", "drop")),  # type: ignore[arg-type]
         two_domains=options.choice("--two-domains", two_domains, ("keep-first", "error", "drop", "split")),  # type: ignore[arg-type]
-        germline=tuple(name for each in germline or ["auto"] for name in each.split(",")),
+        germline=_germline(germline),
         holdout=holdout,
         seed=seed,
         force=force,
@@ -304,6 +330,51 @@ def _prepare_family(source: Path, out: Path, **settings: Any) -> None:
     from protlm.recipes.prepare_family import prepare_family
 
     _say_result(prepare_family(source, out, **settings), out)
+
+
+def _prepare_structures(
+    source: Path,
+    out: Path,
+    *,
+    is_asked: bool,
+    region: str,
+    summary: Path | None,
+    max_residues: int | None,
+    receptor: str,
+    labels: list[str],
+    group_by: str | None,
+    germline: list[str] | None,
+    invalid: Any,
+    duplicate_ids: Any,
+    **given: Any,
+) -> None:
+    from protlm.data.readers import InputPolicy
+    from protlm.errors import ConfigError
+    from protlm.recipes.prepare_structures import StructureSettings, prepare_structures
+
+    if not is_asked:
+        raise ConfigError("--region, --summary and --max-residues are of structures", hint="add --structures")
+    prepared = prepare_structures(
+        source,
+        out,
+        settings=StructureSettings(
+            region=region,
+            summary=summary,
+            is_numbered=receptor != "none",
+            max_residues=max_residues,
+            labels=tuple(name for each in labels for name in each.split(",")),
+            group=tuple(group_by.split(",")) if group_by else (),
+        ),
+        policy=InputPolicy(invalid=invalid, duplicate_ids=duplicate_ids),
+        germline=_germline(germline),
+        on_record=_Count(),
+        **given,
+    )
+    _say_result(prepared, out)
+
+
+def _germline(named: list[str] | None) -> tuple[str, ...]:
+    return tuple(name for each in named or ["auto"] for name in each.split(","))
 
 
 def _prepare_pairs(
@@ -353,7 +424,9 @@ def _one(option: str, values: list[str] | None) -> str | None:
     return values[0] if values else None
 
 
-def _say_result(prepared: "Prepared | PreparedFamily | PreparedPairs", out: Path) -> None:
+def _say_result(
+    prepared: "Prepared | PreparedFamily | PreparedPairs | PreparedStructures", out: Path
+) -> None:
     for line in prepared.lines():
         options.say(line)
     facts = prepared.corpus.manifest

@@ -39,7 +39,8 @@ _SCHEMA = (
     ("chain_lengths", pa.list_(pa.int32())),
     ("backbone_xyz", pa.large_binary()),
 )
-_OWN = frozenset(name for name, _ in _SCHEMA)
+OWN = frozenset(name for name, _ in _SCHEMA)
+"""Columns that are no labels."""
 _NEEDED = ("sequence", "n_res", "backbone_xyz")
 _NAMES = (("id",), ("name",), ("pdb", "chain"), ("case", "state", "chain"))
 """Columns that name a backbone, where the first is there."""
@@ -59,18 +60,33 @@ def encode_coordinates(backbone: Backbone) -> bytes:
     DataError
         If an atom is further than 327.67 Å from the centre along an axis.
     """
-    places = backbone.coordinates.astype(np.float64)
-    alpha = places[:, ATOMS.index("CA")]
-    known = alpha[np.isfinite(alpha).all(axis=1)]
-    centred = np.rint((places - (known.mean(axis=0) if len(known) else 0.0)) / UNIT)
-    furthest = np.nanmax(np.abs(centred), initial=0.0)
-    if furthest > REACH:
+    centred = _centred(backbone.coordinates)
+    if not fits(backbone.coordinates):
         raise DataError(
-            f"backbone '{backbone.id}' reaches {furthest * UNIT:,.0f} Å from its centre, and a table of "
-            f"backbones {REACH * UNIT:.2f} Å",
+            f"backbone '{backbone.id}' reaches {np.nanmax(np.abs(centred)) * UNIT:,.0f} Å from its centre, and "
+            f"a table of backbones {REACH * UNIT:.2f} Å",
             hint="take fewer of its chains, or a region",
         )
     return np.where(np.isnan(centred), MISSING, centred).astype("<i2").tobytes()
+
+
+def fits(coordinates: np.ndarray) -> bool:
+    """Tell whether no atom is too far from the centre for `encode_coordinates`.
+
+    Parameters
+    ----------
+    coordinates
+        Å, [residues, 4, 3].
+    """
+    return bool(np.nanmax(np.abs(_centred(coordinates)), initial=0.0) <= REACH)
+
+
+def _centred(coordinates: np.ndarray) -> np.ndarray:
+    """Give whole units from the centroid of CA, float64."""
+    places = coordinates.astype(np.float64)
+    alpha = places[:, ATOMS.index("CA")]
+    known = alpha[np.isfinite(alpha).all(axis=1)]
+    return np.rint((places - (known.mean(axis=0) if len(known) else 0.0)) / UNIT)
 
 
 class BackboneWriter:
@@ -86,7 +102,7 @@ class BackboneWriter:
 
     def __init__(self, path: Path, labels: Mapping[str, pa.DataType] | None = None) -> None:
         self.path, self._labels = path, dict(labels or {})
-        if taken := _OWN & self._labels.keys():
+        if taken := OWN & self._labels.keys():
             raise DataError(
                 f"label '{min(taken)}' has the name of a column of {path.name}", hint="rename the label"
             )
@@ -127,6 +143,13 @@ class BackboneWriter:
             self._writer.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
             self._rows = []
 
+    def close(self) -> None:
+        """Finish the file and move it into place; a second call does nothing."""
+        if self._writer.is_open:
+            self._flush()
+            self._writer.close()
+            self._part.replace(self.path)
+
     def __enter__(self) -> Self:
         return self
 
@@ -134,12 +157,10 @@ class BackboneWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            self._flush()
+            self.close()
+            return
         self._writer.close()
-        if kind is None:
-            self._part.replace(self.path)
-        else:
-            self._part.unlink(missing_ok=True)
+        self._part.unlink(missing_ok=True)
 
 
 class BackboneTable:
@@ -174,9 +195,9 @@ class BackboneTable:
         table = pl.DataFrame(self._file.read(light))
         self.lengths = table["n_res"].to_numpy().astype(np.int64)
         self.ids = self._ids(table)
-        self.labels = table.select([name for name in table.columns if name not in _OWN])
+        self.labels = table.select([name for name in table.columns if name not in OWN])
         self._chains = table["chain"].cast(pl.String).to_list() if "chain" in names else None
-        self._columns = [name for name in names if name in _OWN]
+        self._columns = [name for name in names if name in OWN]
         counts = [self._file.metadata.row_group(n).num_rows for n in range(self._file.num_row_groups)]
         self._stops = np.cumsum(counts)
         self._groups: OrderedDict[int, dict[str, list[Any]]] = OrderedDict()

@@ -10,7 +10,7 @@ from typing import Any, Protocol, overload
 import numpy as np
 import polars as pl
 
-from protlm.data.backbone_tables import BackboneTable
+from protlm.data.backbone_tables import OWN, BackboneTable
 from protlm.data.corpus import Corpus, names_corpus
 from protlm.data.readers.structure import SUFFIXES, StructureChain, read_structure
 from protlm.data.readers.structure_folder import find_structures
@@ -254,7 +254,7 @@ def _of_json(path: Path) -> BackboneSet:
         {
             name: value
             for name, value in each.items()
-            if name not in {"name", "seq"} and isinstance(value, str | int | float)
+            if name not in OWN | {"name", "seq"} and isinstance(value, str | int | float)
         }
         for each in entries
     ]

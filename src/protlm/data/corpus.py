@@ -90,6 +90,11 @@ class CorpusWriter:
         self._written = RecentRows()
         self.num_residues = 0
 
+    @property
+    def folder(self) -> Path:
+        """Where files that belong beside the tables are written, before `close` moves all into place."""
+        return self._part
+
     def add(self, record: Record, *, subset: str = "", subsets: Iterable[str] | None = None) -> None:
         """Append a record to the main table, or to a subset as well.
 

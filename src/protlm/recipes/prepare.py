@@ -94,7 +94,7 @@ def prepare(
     source = check_file(source)
     claim_folder(Path(out))
     reading, numbering, genes = ReadReport(), NumberingReport(), GermlineReport()
-    assign = _germline_step(germline, genes)
+    assign = germline_step(germline, genes)
     sizes: Counter[str] = Counter()
     with CorpusWriter(out, force=force) as writer:
         records = iterate_records(source, columns=columns, policy=policy, report=reading)
@@ -136,10 +136,18 @@ def prepare(
         return Prepared(writer.close(manifest), reading, numbering, genes)
 
 
-def _germline_step(
+def germline_step(
     source: Sequence[str], report: GermlineReport
 ) -> Callable[[Iterable[Record]], Iterable[Record]]:
-    """Give what assigns germline genes; wrong files are refused before anything is made."""
+    """Give what assigns germline genes; wrong files are refused before anything is made.
+
+    Parameters
+    ----------
+    source
+        As `germline` of `prepare`.
+    report
+        Filled with counts.
+    """
     if tuple(source) == (NO_GERMLINE,):
         return iter
     named = tuple(source) in ((AUTO_GERMLINE,), (HUMAN_GERMLINE,))
