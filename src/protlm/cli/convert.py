@@ -15,7 +15,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(help="folder, .pt file of fair-esm, tar/zip archive, or Run")],
+    source: Annotated[
+        Path, typer.Argument(help="folder, .pt file of fair-esm or ProteinMPNN, tar/zip archive, or Run")
+    ],
     out: Annotated[Path, typer.Option(help="folder to make; nothing is overwritten")],
     layout: Annotated[
         str | None, typer.Option(help="how chains are written; protlm models --layouts lists the names")

@@ -21,7 +21,7 @@ from protlm.data.collate import collate
 from protlm.data.flat import flatten_records
 from protlm.data.layout import FILE_NAME, TokenLayout, published_layout
 from protlm.data.vocabularies import LAYOUTS, VOCABULARIES, default_layout, layouts_of
-from protlm.errors import ModelError, RunError
+from protlm.errors import ConfigError, ModelError, RunError
 from protlm.models.fair_esm import from_fair_esm, is_fair_esm
 from protlm.models.language_model import LanguageModel
 from protlm.models.loading import ROUNDED_UP, fill_up, load_model, max_tokens_of
@@ -29,6 +29,7 @@ from protlm.models.pickled import check_weights, read_pickle
 from protlm.models.tokenizers import tokenizer_of
 from protlm.models.weight_names import fit_weights
 from protlm.recipes.archives import is_archive, unpack
+from protlm.recipes.convert_structure import is_structure_checkpoint, write_structure_encoder
 from protlm.recipes.outputs import claim_folder
 from protlm.types.record import Chain, Record, Role
 
@@ -62,11 +63,13 @@ def convert(
 ) -> Path:
     """Make a folder that `load_model` and plain `AutoModelForMaskedLM.from_pretrained` read.
 
+    A checkpoint of ESM-IF1 or ProteinMPNN becomes one that `load_structure_encoder` reads.
+
     Parameters
     ----------
     source
         A folder in Hugging Face layout, a checkpoint folder of Trainer or DeepSpeed, a ``.pt`` file of
-        `fair-esm`, or a tar or zip archive of a folder.
+        `fair-esm` or ProteinMPNN, or a tar or zip archive of a folder.
     out
         The folder to make; nothing is overwritten.
     layout
@@ -98,11 +101,24 @@ def convert(
             say(f"{source.name}: {count:,} files unpacked")
             checkpoint = read_checkpoint(Path(scratch) / "unpacked", inside)
         else:
-            checkpoint = read_checkpoint(source, inside)
+            checkpoint = None if source.is_file() else read_checkpoint(source, inside)
         part = _made(Path(scratch) / out.name)
-        write_model(checkpoint, part, layout, say=say)
+        if checkpoint is not None:
+            write_model(checkpoint, part, layout, say=say)
+        else:
+            _write_of_file(source, part, layout, say=say)
         part.rename(out)
     return out
+
+
+def _write_of_file(source: Path, part: Path, layout: str | None, *, say: Say) -> None:
+    values = read_pickle(source)
+    if is_structure_checkpoint(values):
+        if layout is not None:
+            raise ConfigError(f"--layout {layout} is of language models", hint="leave it out")
+        write_structure_encoder(values, source, part, say=say)
+    else:
+        write_model(_read_file(source, values), part, layout, say=say)
 
 
 def _made(folder: Path) -> Path:
@@ -121,7 +137,7 @@ def read_checkpoint(source: Path, inside: str | None = None) -> Checkpoint:
         Which folder inside it.
     """
     if source.is_file():
-        return _read_file(source)
+        return _read_file(source, read_pickle(source))
     folder = _model_folder(source, inside)
     config = _read_config(folder)
     weights, origin = _read_weights(folder)
@@ -141,8 +157,7 @@ def read_checkpoint(source: Path, inside: str | None = None) -> Checkpoint:
     )
 
 
-def _read_file(path: Path) -> Checkpoint:
-    values = read_pickle(path)
+def _read_file(path: Path, values: Any) -> Checkpoint:
     if not is_fair_esm(values):
         raise ModelError(
             f"{path} is no checkpoint of fair-esm, and a file of weights alone says no architecture",
