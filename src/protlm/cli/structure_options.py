@@ -14,8 +14,8 @@ Structures = Annotated[
     bool,
     typer.Option(
         "--structures",
-        help="INPUT is a folder or archive of PDB, mmCIF or BinaryCIF files, one of them, or a Parquet or JSON "
-        "file of backbones; the corpus gets their coordinates beside",
+        help="INPUT is a folder or archive of PDB, mmCIF or BinaryCIF files, one of them, or a Parquet or "
+        "JSON file of backbones; the corpus gets their coordinates beside",
         rich_help_panel=_STRUCTURES,
     ),
 ]

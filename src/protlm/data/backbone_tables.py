@@ -62,9 +62,10 @@ def encode_coordinates(backbone: Backbone) -> bytes:
     """
     centred = _centred(backbone.coordinates)
     if not fits(backbone.coordinates):
+        furthest = np.nanmax(np.abs(centred)) * UNIT
         raise DataError(
-            f"backbone '{backbone.id}' reaches {np.nanmax(np.abs(centred)) * UNIT:,.0f} Å from its centre, and "
-            f"a table of backbones {REACH * UNIT:.2f} Å",
+            f"backbone '{backbone.id}' reaches {furthest:,.0f} Å from its centre, and a table of backbones "
+            f"{REACH * UNIT:.2f} Å",
             hint="take fewer of its chains, or a region",
         )
     return np.where(np.isnan(centred), MISSING, centred).astype("<i2").tobytes()
@@ -85,8 +86,9 @@ def _centred(coordinates: np.ndarray) -> np.ndarray:
     """Give whole units from the centroid of CA, float64."""
     places = coordinates.astype(np.float64)
     alpha = places[:, ATOMS.index("CA")]
-    known = alpha[np.isfinite(alpha).all(axis=1)]
-    return np.rint((places - (known.mean(axis=0) if len(known) else 0.0)) / UNIT)
+    known = alpha[~np.isnan(alpha).any(axis=1)]
+    centre = known.mean(axis=0) if len(known) else np.zeros(3)
+    return np.rint((places - centre) / UNIT)
 
 
 class BackboneWriter:

@@ -1,4 +1,4 @@
-"""Structures one after another, from files, a table of backbones or a summary; what cannot be read is counted."""
+"""Structures one after another, from files, a set of backbones or a summary; the unreadable are counted."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence

@@ -160,7 +160,7 @@ def why_without_backbone(parts: Sequence[Part]) -> tuple[str, str] | None:
         The chain's name, and the reason.
     """
     for part in parts:
-        known: np.ndarray = np.isfinite(part.backbone).all(axis=2)
+        known = np.asarray(np.isfinite(part.backbone).all(axis=2))
         if known[:, :3].all(axis=1).any():
             continue
         if known[:, 1].any():

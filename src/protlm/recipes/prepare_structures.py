@@ -157,16 +157,13 @@ def prepare_structures(
         entries, label_types, inputs = making.open(source, stack)
         beside = stack.enter_context(BackboneWriter(writer.folder / BACKBONES, label_types))
         waiting: deque[list[Part]] = deque()
-        for record in with_default_groups(assign(making.records(entries, waiting))):
-            record, parts = _together(record, waiting.popleft(), settings.region)
+        for numbered in with_default_groups(assign(making.records(entries, waiting, on_record))):
+            record, parts = _together(numbered, waiting.popleft(), settings.region)
             subset = ""
             if holdout:
                 subset = HELD_OUT if is_held_out(record, holdout, seed=seed) else TRAIN
             writer.add(record, subset=subset)
             beside.add(join_parts(record.id, parts), record.labels)
-            making.reading.num_read += 1
-            if on_record is not None:
-                on_record()
         if not beside.num_rows:
             raise nothing_left(source, making.reading)
         beside.close()
@@ -226,7 +223,7 @@ class _Making:
         if is_archive(source):
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             unpack(source, folder)
-        kinds = dict.fromkeys(_CHAIN_LABELS, pa.string())
+        kinds: dict[str, pa.DataType] = {name: pa.string() for name in _CHAIN_LABELS}
         if not folder.is_dir() and structure_name(folder) is None:
             if summary is not None:
                 raise ConfigError(
@@ -261,24 +258,26 @@ class _Making:
             if not self.settings.labels or name in (*self.settings.labels, *self.settings.group)
         }
 
-    def records(self, entries: Iterable[Entry], waiting: deque[list[Part]]) -> Iterator[Record]:
+    def records(
+        self, entries: Iterable[Entry], waiting: deque[list[Part]], on_record: Callable[[], None] | None
+    ) -> Iterator[Record]:
         """Give records, and put the parts of each at the end of a queue."""
         for entry in entries:
-            for name, parts, labels in self._made(entry):
-                if not self._is_fit(entry, name, parts):
+            for own_name, parts, labels in self._made(entry):
+                if not self._is_fit(entry, own_name, parts):
                     continue
-                if entry.row is None:
-                    name = self._ids.claim(name, entry.where)
-                elif name in self._seen:
-                    self.left_out.drop(
-                        "an antibody that an earlier row of the summary names", f"{entry.where}"
-                    )
+                name = own_name if entry.row is not None else self._ids.claim(own_name, entry.where)
+                if entry.row is not None and name in self._seen:
+                    self.left_out.drop("an antibody that an earlier row of the summary names", entry.where)
                     continue
                 self._seen.add(name)
                 kept = self._kept(entry.labels) | labels
                 groups = [str(entry.labels.get(each) or "") for each in self.settings.group]
                 self._count(name, parts)
                 waiting.append(parts)
+                self.reading.num_read += 1
+                if on_record is not None:
+                    on_record()
                 chains = tuple(part.chain for part in parts)
                 yield Record(name, chains, kept, "|".join(groups) if any(groups) else "")
 
@@ -300,6 +299,7 @@ class _Making:
         if entry.row is not None:
             chains = tuple(each for each in chains if each.chain_id in (entry.row.heavy, entry.row.light))
         domains = find_domains(chains, self._finder)
+        self._count_domains(entry.name, domains)
         if entry.row is not None:
             by_chain = {chain.chain_id: own for chain, own in zip(chains, domains, strict=True)}
             found = antibody_of_row(entry.row, by_chain)
@@ -394,6 +394,16 @@ class _Making:
         else:
             return True
         return False
+
+    def _count_domains(self, name: str, domains: Sequence[Sequence[FoundDomain]]) -> None:
+        for own in domains:
+            if len(own) > 1:
+                loci = "+".join(each.domain.locus for each in own)
+                self.numbering.domains[loci] += 1
+                self.numbering.remember(loci, name)
+                self.numbering.num_linker_residues += len(own[0].chain) - sum(
+                    len(each.domain.positions) for each in own
+                )
 
     def _count(self, name: str, parts: Sequence[Part]) -> None:
         for part in parts:
