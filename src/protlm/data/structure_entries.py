@@ -194,7 +194,7 @@ def chains_of(backbone: Backbone) -> tuple[StructureChain, ...]:
         size = int(stop - start)
         atoms = backbone.coordinates[place]
         ids = backbone.residue_ids[place] if backbone.residue_ids else ("",) * size
-        is_there = np.isfinite(atoms).any(axis=(1, 2))
+        is_there = np.asarray(np.isfinite(atoms).any(axis=(1, 2)))
         nothing = np.full(size, np.nan, np.float32)
         chains.append(StructureChain(name, name, backbone.residues[place], ids, atoms, nothing, is_there))
     return tuple(chains)
