@@ -96,7 +96,7 @@ def fold_neighbours(
         for name, chain in zip(record.chain_names, record.chains, strict=True):
             by_chain.setdefault(name if is_ordered else "chains", []).append((row, chain))
     names = list(place)
-    tables, notes = [], []
+    tables, notes, numbered = [], [], []
     for name, entries in by_chain.items():
         pool = _Pool(entries, codes, asked, most)
         if not len(pool.queries):
@@ -104,6 +104,9 @@ def fold_neighbours(
         found = _kept(pool, folder, threads)
         tables.append(pool.table(name, records, found, names))
         notes += _notes(name, pool, found.how)
+        numbered += [name] if found.how == "imgt" else []
+    if numbered:
+        notes.append(f"compared at IMGT positions: {', '.join(numbered)}")
     return FoldNeighbours(pl.concat(tables) if tables else pl.DataFrame(schema=_SCHEMA), notes)
 
 
@@ -183,11 +186,8 @@ def _kept(pool: _Pool, folder: Path | None, threads: int) -> Searched:
 def _notes(name: str, pool: _Pool, how: str) -> list[str]:
     notes = []
     if len(pool.queries) < pool.num_tested:
-        notes.append(
-            f"{len(pool.queries):,} of {pool.num_tested:,} distinct sequences of {name} were compared, by content"
-        )
-    if how == "imgt":
-        notes.append(f"{name} was compared at IMGT positions")
+        what = f"{len(pool.queries):,} of {pool.num_tested:,} distinct test sequences of {name}"
+        notes.append(f"{what} were compared, drawn by content")
     short = sum(len(pool.texts[query]) < SHORT for query in pool.queries.tolist())
     if short and how == "search":
         notes.append(f"{short:,} sequences of {name} under {SHORT} residues: by edits, 0.2 to 0.4 is chance")

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from protlm.evaluation.cards import TaskCard, load_card
 from protlm.evaluation.judging import Judged, judge
 from protlm.evaluation.methods import Method, baseline_methods, num_steps
 from protlm.evaluation.pair_features import distinct_chains, join_chains
+from protlm.evaluation.split_leakage import SplitLeakage, split_leakage
 from protlm.evaluation.task_data import TaskData, build_task
 from protlm.evaluation.task_files import find_files
 from protlm.models.digest import model_digest
@@ -27,6 +27,7 @@ from protlm.models.features import (
     Pooling,
     cached_features,
     cached_residue_states,
+    feature_folder,
     with_random_weights,
 )
 from protlm.models.language_model import LanguageModel, Precision
@@ -36,7 +37,9 @@ from protlm.runs import Run, file_hash
 from protlm.types.record import Record
 
 TABLES = ("predictions", "metrics", "differences", "verdicts")
-_FORMAT = 1
+NEAREST = "nearest"
+"""The table of the nearest training sequence of each test sequence."""
+_FORMAT = 2
 """Raise it when the meaning of a finished card's tables changes, so that older ones are not taken up."""
 
 
@@ -72,7 +75,7 @@ def evaluate_tasks(
     data
         Folders or files, as `find_files` takes them.
     out
-        The Run folder; tables ``predictions``, ``metrics``, ``differences`` and ``verdicts``.
+        The Run folder; tables ``predictions``, ``metrics``, ``differences``, ``verdicts`` and ``nearest``.
     pooling
         What of the last hidden states is used; see `record_features`. Residues have their own state.
     seeds
@@ -144,7 +147,8 @@ def evaluate_tasks(
                 else skip_filters,
                 max_records=max_records,
             )
-            for line in _lines(card, paths[card.name], examples):
+            splits = _leakage(card, examples, folder)
+            for line in _lines(card, paths[card.name], examples, splits):
                 say(line)
             leakage = known_leakage(models, examples.records, say)
             methods = [
@@ -163,7 +167,7 @@ def evaluate_tasks(
                 judged = judge(card, examples, methods, num_draws=num_draws, on_fit=progress.advance)
             for note in [*notes, *judged.notes]:
                 say(note)
-            _write_part(part, card, paths[card.name], examples, judged, leakage, notes)
+            _write_part(part, card, paths[card.name], examples, judged, splits, leakage, notes)
         done[card.name] = part
     _combine(run, done)
     if loaded:
@@ -262,24 +266,32 @@ def evaluate_pairs(
     return evaluate_task(card, models, [f"pairs={path}"], out, **options)
 
 
-def feature_folder() -> Path:
-    """Give where features are kept: in ``$PROTLM_CACHE``, else in ``protlm`` of the user's cache."""
-    own = os.environ.get("PROTLM_CACHE")
-    if own:
-        return Path(own) / "features"
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "protlm" / "features"
+def _leakage(card: TaskCard, examples: TaskData, folder: Path) -> dict[str, SplitLeakage]:
+    """Look at the first trial of each split."""
+    trials = {trial.split: trial for trial in examples.trials[::-1]}
+    with Progress(
+        f"{card.name}: nearest training sequences", len(examples.reports), unit="split"
+    ) as progress:
+        found = {}
+        for name in examples.reports:
+            found[name] = split_leakage(examples, trials[name], is_ordered=card.is_ordered, folder=folder)
+            progress.advance()
+    return found
 
 
-def _lines(card: TaskCard, paths: dict[str, Path], examples: TaskData) -> list[str]:
+def _lines(
+    card: TaskCard, paths: dict[str, Path], examples: TaskData, splits: dict[str, SplitLeakage]
+) -> list[str]:
     lines = [
         f"{source.name}: {paths[source.name]} is not the file that the card was made with"
         for source in card.data
         if source.sha256 and file_hash(paths[source.name]) != source.sha256
     ]
     lines += examples.lines
-    for split, report in examples.reports.items():
-        lines += [f"split '{split}': {line}" for line in report.lines()]
+    for name, leakage in splits.items():
+        lines += [f"split '{name}': {line}" for line in leakage.lines()]
+    if any(trial.seed != examples.trials[0].seed for trial in examples.trials):
+        lines.append("leakage is that of the first seed's folds")
     return lines
 
 
@@ -343,6 +355,7 @@ def _write_part(
     paths: dict[str, Path],
     examples: TaskData,
     judged: Judged,
+    splits: dict[str, SplitLeakage],
     leakage: dict[str, Any],
     notes: Sequence[str],
 ) -> None:
@@ -351,6 +364,10 @@ def _write_part(
     for name in TABLES:
         table: pl.DataFrame = getattr(judged, name)
         table.insert_column(0, pl.lit(card.name).alias("task")).write_parquet(part / f"{name}.parquet")
+    nearest = [own.table.with_columns(split=pl.lit(name)) for name, own in splits.items()]
+    pl.concat(nearest).with_columns(task=pl.lit(card.name)).select(
+        "task", "split", *nearest[0].columns[:-1]
+    ).write_parquet(part / f"{NEAREST}.parquet")
     facts = {
         "num_records": len(examples.trials[0].rows),
         "num_distinct_records": len(examples.records),
@@ -361,7 +378,7 @@ def _write_part(
         ],
         "left_out": examples.counts,
         "reading": examples.lines,
-        "splits": {name: report.facts() for name, report in examples.reports.items()},
+        "splits": {name: own.facts() for name, own in splits.items()},
         "leakage": leakage,
         "confounded": judged.confounded,
         "notes": [*notes, *judged.notes],
@@ -373,7 +390,7 @@ def _write_part(
 
 def _combine(run: Run, done: dict[str, Path]) -> None:
     """Write the tables of all cards as one, and what is known of each."""
-    for name in TABLES:
+    for name in (*TABLES, NEAREST):
         tables = [pl.read_parquet(part / f"{name}.parquet") for part in done.values()]
         pl.concat(tables).write_parquet(run.table_path(name))
     facts = {name: json.loads((part / "facts.json").read_text()) for name, part in done.items()}
