@@ -6,9 +6,22 @@ from typing import Annotated, cast
 import typer
 
 from protlm.cli import options
-from protlm.cli.options import Device, Force, PrecisionName
+from protlm.cli.options import (
+    Device,
+    DuplicateIds,
+    Force,
+    Gaps,
+    Heavy,
+    Invalid,
+    LayoutName,
+    Light,
+    PairedIds,
+    PrecisionName,
+    Sequence,
+    Tokens,
+)
 
-verbs = typer.Typer(help="What a model looks at, judged against structures.", no_args_is_help=True)
+verbs = typer.Typer(help="What a model looks at, and what its output comes from.", no_args_is_help=True)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -18,7 +31,7 @@ def add_to(app: typer.Typer) -> None:
 
 @verbs.callback()
 def _explain() -> None:
-    """What a model looks at, judged against structures."""
+    """What a model looks at, and what its output comes from."""
 
 
 @verbs.command()
@@ -82,3 +95,90 @@ def attention(
         return
     typer.echo("\n".join(attention_lines(summary, differences)))
     options.say(f"heads, cases and an example are in {run.path / 'tables'}; protlm report draws them")
+
+
+@verbs.command()
+def attribution(
+    model: Annotated[str, typer.Option("--model", help="Run of protlm finetune, or one model in it")],
+    source: Annotated[str, typer.Option("--input", help="FASTA, CSV, TSV, Parquet or corpus")],
+    out: Annotated[Path, typer.Option("--out", help="Run folder to make")],
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--method",
+            help="attcat, grad-x-input, integrated-gradients or occlusion; repeat  [default: all four]",
+        ),
+    ] = None,
+    of_class: Annotated[
+        str, typer.Option("--class", help="class to explain, or predicted: the most likely of each record")
+    ] = "predicted",
+    labels: Annotated[
+        str | None, typer.Option("--labels", help="column with the true class, to explain that")
+    ] = None,
+    control: Annotated[
+        str | None, typer.Option("--control", help="Run of finetune --shuffle-labels, to stand beside")
+    ] = None,
+    max_records: Annotated[
+        int | None, typer.Option("--max-records", help="at most this many, chosen by content", min=1)
+    ] = None,
+    steps: Annotated[int, typer.Option(help="of integrated gradients", min=1)] = 32,
+    curves: Annotated[
+        bool, typer.Option("--curves/--no-curves", help="mask residues in order of attribution")
+    ] = True,
+    heavy: Heavy = None,
+    light: Light = None,
+    sequence: Sequence = None,
+    first: Annotated[str | None, typer.Option(help="column with the first chain of a pair")] = None,
+    second: Annotated[str | None, typer.Option(help="column with the second chain of a pair")] = None,
+    layout: LayoutName = "auto",
+    paired_ids: PairedIds = False,
+    invalid: Invalid = "error",
+    gaps: Gaps = "error",
+    duplicate_ids: DuplicateIds = "error",
+    seed: Annotated[int, typer.Option(help="of random orders", min=0)] = 0,
+    device: Device = "auto",
+    max_tokens: Tokens = None,
+    force: Force = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print shares as JSON lines")] = False,
+) -> None:
+    """Which residues the output of a fine-tuned model comes from, by region, beside controls."""
+    import polars as pl
+
+    from protlm.data.readers import ColumnNames, InputPolicy
+    from protlm.explain.attribution import METHODS
+    from protlm.recipes.explain_attribution import explain_attribution
+    from protlm.report.attribution_lines import attribution_lines
+
+    policy = InputPolicy(
+        invalid=options.choice("--invalid", invalid, ("error", "drop")),  # type: ignore[arg-type]
+        gaps=options.choice("--gaps", gaps, ("error", "remove")),  # type: ignore[arg-type]
+        duplicate_ids=options.choice("--duplicate-ids", duplicate_ids, ("error", "rename")),  # type: ignore[arg-type]
+        paired_ids=paired_ids,
+    )
+    methods = [options.choice("--method", each, METHODS) for each in method or METHODS]
+    run = explain_attribution(
+        model,
+        source,
+        out,
+        methods=list(dict.fromkeys(methods)),  # type: ignore[arg-type]
+        of_class=of_class,
+        label_column=labels,
+        control=control,
+        columns=ColumnNames(layout=layout, heavy=first or heavy, light=second or light, sequence=sequence),
+        policy=policy,
+        is_plain=first is not None,
+        max_records=max_records,
+        steps=steps,
+        curves=curves,
+        max_tokens=max_tokens,
+        seed=seed,
+        device=device,
+        force=force,
+        say=options.say,
+    )
+    tables = {name: pl.read_parquet(path) for name, path in run.tables().items()}
+    if as_json:
+        typer.echo(tables["attribution_shares"].write_ndjson(), nl=False)
+        return
+    typer.echo("\n".join(attribution_lines(tables)))
+    options.say(f"every residue is in {run.path / 'tables'}; protlm report draws them")
