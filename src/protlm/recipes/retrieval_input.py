@@ -1,0 +1,227 @@
+"""What retrieval is judged on: held-out pairs, pairs to fit a baseline on, and what models have seen."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from protlm.data.backbones import BackboneSet, open_backbones
+from protlm.data.corpus import Corpus, names_corpus
+from protlm.errors import ConfigError, DataError, did_you_mean
+from protlm.evaluation.retrieval_pairs import Pairs, pairs_of
+from protlm.runs import Run
+
+SIDES = ("test", "valid", "all")
+_TRAINED = "train"
+
+
+@dataclass(frozen=True)
+class SeenPairs:
+    """What a Run of contrast was trained on, from its table ``pairs``."""
+
+    table: pl.DataFrame
+    source: str
+
+    @property
+    def trained(self) -> pl.DataFrame:
+        """Rows that its weights come from."""
+        return self.table.filter(pl.col("side") == _TRAINED)
+
+
+@dataclass(frozen=True)
+class RetrievalInput:
+    """Pairs to judge on and to fit the baseline on."""
+
+    judged: Pairs
+    training: Pairs | None
+    leakage: dict[str, Any]
+    """By model, as the report reads it; `None` where not known."""
+    lines: list[str]
+    """What was done, to be said."""
+
+
+def seen_pairs(run: Path | str) -> SeenPairs | None:
+    """Read which pairs a Run was trained on; `None` where it does not say.
+
+    Parameters
+    ----------
+    run
+        Folder of a Run of contrast.
+    """
+    if not Run.is_run(run):
+        return None
+    opened = Run.open(run)
+    if "pairs" not in opened.tables():
+        return None
+    source = opened.read_json("data_manifest.json").get("pairs", {}).get("source", "")
+    return SeenPairs(pl.read_parquet(opened.table_path("pairs")), str(source))
+
+
+def read_retrieval_input(
+    structures: Path | str,
+    seen: Mapping[str, Sequence[SeenPairs | None]],
+    *,
+    cluster: str | None,
+    train: Path | str | None,
+    side: str,
+) -> RetrievalInput:
+    """Choose the pairs to judge on.
+
+    Parameters
+    ----------
+    structures
+        As `open_backbones` takes them.
+    seen
+        For each model what its members were trained on. Where that is known and names structures of this
+        file, only those are judged that are on `side` for every member.
+    cluster
+        Column whose values are resampled and count as alike; each pair for itself if `None`.
+    train
+        Structures to fit the baseline on; those of the first Run otherwise.
+    side
+        In `SIDES`.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such column.
+    DataError
+        If fewer than two pairs are left.
+    """
+    backbones = open_backbones(structures)
+    clusters = _clusters(backbones, cluster, structures)
+    tables = [each for members in seen.values() for each in members if each is not None]
+    rows, lines = _held_out(backbones, tables, side, structures)
+    judged = _pairs(structures, backbones, clusters, rows)
+    training, said = _training(structures, tables, cluster, train)
+    if cluster is None:
+        lines.append("no --cluster: each pair is resampled alone; alike ones make intervals too narrow")
+    leakage = {
+        name: _leakage(judged, members, training, is_grouped=cluster is not None)
+        for name, members in seen.items()
+    }
+    if train is not None:
+        own = _shared(judged, training, is_grouped=cluster is not None)
+        leakage = {name: own if facts is None else facts for name, facts in leakage.items()}
+        leakage = leakage or {"--train": own}
+    return RetrievalInput(judged, training, leakage, [*lines, *said, *_leakage_lines(leakage)])
+
+
+def _clusters(backbones: BackboneSet, cluster: str | None, source: Path | str) -> list[str]:
+    if cluster is None:
+        return [f"pair {row + 1}" for row in range(len(backbones))]
+    labels = backbones.labels
+    if cluster not in labels.columns:
+        raise ConfigError(
+            f"--cluster '{cluster}': {source} has no such column", hint=did_you_mean(cluster, labels.columns)
+        )
+    values = labels[cluster].cast(pl.String).to_list()
+    return [f"pair {row + 1}" if value is None else value for row, value in enumerate(values)]
+
+
+def _held_out(
+    backbones: BackboneSet, tables: Sequence[SeenPairs], side: str, source: Path | str
+) -> tuple[np.ndarray, list[str]]:
+    """Give the rows that are on the side asked for in every table, and what to say of it."""
+    ids = np.array(backbones.ids, dtype=str)
+    everything = np.arange(len(ids))
+    known = [each for each in tables if np.isin(ids, each.table["id"].to_list()).any()]
+    if side == "all" or not known:
+        kept, lines = everything, [f"{len(ids):,} pairs of {source}, all of them"]
+    else:
+        is_kept = np.ones(len(ids), dtype=bool)
+        for each in known:
+            is_kept &= np.isin(ids, each.table.filter(pl.col("side") == side)["id"].to_list())
+        kept = np.flatnonzero(is_kept)
+        lines = [f"{len(kept):,} of {len(ids):,} pairs of {source} are on the side '{side}' of training"]
+    if len(kept) < 2:
+        raise DataError(
+            f"{len(kept):,} of {len(ids):,} pairs of {source} are left to judge on",
+            hint=f"--side {' or '.join(each for each in SIDES if each != side)}, or give other --structures",
+        )
+    return kept, lines
+
+
+def _pairs(source: Path | str, backbones: BackboneSet, clusters: list[str], rows: np.ndarray) -> Pairs:
+    chosen, names = list(backbones.take(rows)), [clusters[row] for row in rows.tolist()]
+    if not names_corpus(source):
+        return pairs_of(chosen, names)
+    corpus = Corpus(source)  # knows the roles of the chains
+    return Pairs([corpus.record(row) for row in rows.tolist()], chosen, np.array(names, dtype=str))
+
+
+def _training(
+    structures: Path | str, tables: Sequence[SeenPairs], cluster: str | None, train: Path | str | None
+) -> tuple[Pairs | None, list[str]]:
+    """Find pairs to fit the baseline on: a file of them, or those that the first Run was trained on."""
+    if train is not None:
+        backbones, rows = open_backbones(train), None
+        source = train
+    elif tables:
+        source = tables[0].source if Path(tables[0].source.partition(":")[0]).exists() else structures
+        backbones = open_backbones(source)
+        rows = np.flatnonzero(np.isin(np.array(backbones.ids), tables[0].trained["id"].to_list()))
+    else:
+        return None, ["no --train and no training Run: the composition baseline is left out"]
+    rows = np.arange(len(backbones)) if rows is None else rows
+    if not rows.size:
+        return None, [f"{source} has none of the training pairs: the composition baseline is left out"]
+    is_labelled = cluster is not None and cluster in backbones.labels.columns
+    clusters = _clusters(backbones, cluster if is_labelled else None, source)
+    lines = [f"the composition baseline is fitted on {len(rows):,} training pairs of {source}"]
+    return _pairs(source, backbones, clusters, rows), lines
+
+
+def _leakage(
+    judged: Pairs, members: Sequence[SeenPairs | None], training: Pairs | None, *, is_grouped: bool
+) -> dict[str, Any] | None:
+    """Count the sequences and clusters that any member was trained on; `None` where one does not say."""
+    tables = [each for each in members if each is not None]
+    if len(tables) < len(members) or not tables:
+        return None
+    trained = pl.concat([each.trained.select("id", "sequence_key") for each in tables])
+    sequences = sorted(set(judged.sequences))
+    keys = pl.Series(sequences).hash(0).cast(pl.String)
+    groups = (
+        {
+            name
+            for name, one in zip(training.clusters.tolist(), training.ids, strict=True)
+            if one in set(trained["id"])
+        }
+        if training is not None and is_grouped
+        else set()
+    )
+    own = set(judged.clusters.tolist()) if is_grouped else set()
+    return {
+        "shared_chains": int(keys.is_in(trained["sequence_key"].implode()).sum()),
+        "chains": len(sequences),
+        "shared_groups": len(own & groups),
+        "groups": len(own),
+    }
+
+
+def _shared(judged: Pairs, training: Pairs | None, *, is_grouped: bool) -> dict[str, Any]:
+    chains, groups = set(judged.sequences), set(judged.clusters.tolist()) if is_grouped else set()
+    others = (set(training.sequences), set(training.clusters.tolist())) if training else (set(), set())
+    return {
+        "shared_chains": len(chains & others[0]),
+        "chains": len(chains),
+        "shared_groups": len(groups & others[1]),
+        "groups": len(groups),
+    }
+
+
+def _leakage_lines(leakage: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for name, facts in leakage.items():
+        if facts is None:
+            lines.append(f"{name}: leakage is not known, because it does not say what it was trained on")
+        else:
+            lines.append(
+                f"{name}: {facts['shared_chains']:,} of {facts['chains']:,} sequences and "
+                f"{facts['shared_groups']:,} of {facts['groups']:,} clusters are in the training pairs"
+            )
+    return lines
