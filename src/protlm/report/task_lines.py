@@ -93,7 +93,7 @@ def _one_task(
     for (split,), part in metrics.group_by("split", maintain_order=True):
         first = part.row(0, named=True)
         lines.append(
-            f"split '{split}': {first['n']:,} rows, {first['n_groups']:,} groups, {first['n_seeds']} seeds "
+            f"split '{split}': {first['n']:,} rows, {first['n_groups']:,} groups, {num_seeds(first)} "
             "[95 % interval over groups]"
         )
         known = part["metric"].unique(maintain_order=True).to_list()
@@ -191,6 +191,22 @@ def mean_over_folds(row: Mapping[str, Any] | None) -> str:
     if row is None or row["fold_mean"] is None or row["fold_mean"] != row["fold_mean"]:
         return "–"
     return f"{row['fold_mean']:.3f} ± {row['fold_sem']:.3f}"
+
+
+def num_seeds(row: Mapping[str, Any]) -> str:
+    """Write how many seeds a value is the mean of.
+
+    Parameters
+    ----------
+    row
+        Of the table ``metrics``.
+
+    Examples
+    --------
+    >>> num_seeds({"n_seeds": 1}), num_seeds({"n_seeds": 3})
+    ('1 seed', '3 seeds')
+    """
+    return f"{row['n_seeds']} seed{'s' * (row['n_seeds'] != 1)}"
 
 
 def with_interval(row: Mapping[str, Any] | None) -> str:

@@ -7,8 +7,9 @@ import polars as pl
 
 from protlm.report.blocks import Block, Cell, Figure, Paragraph, Section, Table
 from protlm.report.figures.tasks import COLUMNS, task_scores
+from protlm.report.leakage import NEAREST, leakage_blocks
 from protlm.report.sources import RunSource, read_table
-from protlm.report.task_lines import NAMES, VERDICTS, mean_over_folds, verdict_lines, with_interval
+from protlm.report.task_lines import NAMES, VERDICTS, mean_over_folds, num_seeds, verdict_lines, with_interval
 
 _DIFFERENCES = ("split", "first", "second", "metric", "difference", "low", "high", "n", "n_groups")
 _VERDICTS = ("task", "split", "model", "metric", "value", "baseline", "baseline_value", "verdict")
@@ -35,6 +36,7 @@ def task_section(source: RunSource, colours: Mapping[str, str]) -> Section | Non
         return None
     differences = read_table(source.run, "differences", _DIFFERENCES)
     verdicts = read_table(source.run, "verdicts", _VERDICTS)
+    nearest = read_table(source.run, "nearest", ("task", *NEAREST))
     blocks: list[Block] = []
     if len(tasks) > 1 and verdicts is not None and not verdicts.is_empty():
         blocks.append(_summary(verdicts))
@@ -45,6 +47,7 @@ def task_section(source: RunSource, colours: Mapping[str, str]) -> Section | Non
             metrics.filter(own),
             None if differences is None else differences.filter(own),
             None if verdicts is None else verdicts.filter(own),
+            None if nearest is None else nearest.filter(own),
             colours,
         )
     word = "Task" if len(tasks) == 1 else "Tasks"
@@ -56,6 +59,7 @@ def _task(
     metrics: pl.DataFrame,
     differences: pl.DataFrame | None,
     verdicts: pl.DataFrame | None,
+    nearest: pl.DataFrame | None,
     colours: Mapping[str, str],
 ) -> list[Block]:
     card = facts["task"]
@@ -75,7 +79,7 @@ def _task(
     ]
     if differences is not None and not differences.is_empty():
         blocks.append(_difference_table(differences))
-    return [*blocks, *_splits(facts["splits"]), *_published(card)]
+    return [*blocks, *leakage_blocks(facts["splits"], nearest, card["name"]), *_published(card)]
 
 
 _JUDGES = {
@@ -130,7 +134,7 @@ def _shortfalls(verdicts: pl.DataFrame) -> list[Block]:
 
 def _metric_tables(split: str, part: pl.DataFrame) -> list[Table]:
     first = part.row(0, named=True)
-    rows = f"{first['n']:,} rows, {first['n_groups']:,} groups, {first['n_seeds']} seeds"
+    rows = f"{first['n']:,} rows, {first['n_groups']:,} groups, {num_seeds(first)}"
     known = part["metric"].unique(maintain_order=True).to_list()
     called = "; positive is called at a probability of 0.5 or more" if "precision" in known else ""
     tables = [_metric_table(part, known, with_interval, f"Split '{split}': {rows} [95 % interval]{called}.")]
@@ -168,21 +172,6 @@ def _difference_table(differences: pl.DataFrame) -> Table:
         rows.append([Cell(f"{split}: {first} minus {second}"), *cells])
     caption = "Differences on the same resampled groups [95 % interval]; to a model or to the best baseline."
     return Table(caption, ["difference", *(NAMES[metric] for metric in shown)], rows)
-
-
-def _splits(splits: Mapping[str, Any]) -> list[Block]:
-    blocks: list[Block] = []
-    for name, facts in splits.items():
-        others = "; ".join(
-            f"{each['shared']:,} of {each['distinct']:,} values of '{key}'"
-            for key, each in facts["shared_values"].items()
-        )
-        text = (
-            f"Leakage of split '{name}', on more than one side: {facts['shared_groups']:,} of "
-            f"{facts['num_groups']:,} groups; {facts['shared_chains']:,} of {facts['num_chains']:,} chains"
-        )
-        blocks.append(Paragraph(f"{text}{'; ' if others else ''}{others}."))
-    return blocks
 
 
 def _published(card: Mapping[str, Any]) -> list[Table]:
