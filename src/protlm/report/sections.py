@@ -11,6 +11,7 @@ from protlm.report.antibodies import (
     sequences_section,
 )
 from protlm.report.attention import attention_section
+from protlm.report.attribution import attribution_section
 from protlm.report.blocks import Block, Cards, Cell, Figure, Paragraph, Section, Table
 from protlm.report.evaluation import comparisons_section, leakage_section, regions_section
 from protlm.report.figures import masking
@@ -18,6 +19,7 @@ from protlm.report.figures.curves import REGION_LOSSES, Lines, tokens_seen, trai
 from protlm.report.figures.style import model_colours
 from protlm.report.finetuning import finetuning_section
 from protlm.report.partner import partner_section
+from protlm.report.retrieval import retrieval_section
 from protlm.report.scores import score_section
 from protlm.report.sources import Sources, read_table
 from protlm.report.summary import cards
@@ -50,8 +52,10 @@ def sections(sources: Sources) -> list[Section]:
         *(sequences_section(source) for source in sources.runs),
         *(partner_section(source, colours) for source in sources.runs),
         *(attention_section(source, colours) for source in sources.runs),
+        *(attribution_section(source) for source in sources.runs),
         *(finetuning_section(source, colours) for source in sources.runs),
         *(task_section(source, colours) for source in sources.runs),
+        *(retrieval_section(source, colours) for source in sources.runs),
         *(leakage_section(source) for source in sources.runs),
         *(variants_section(source, colours) for source in sources.runs),
         *(
@@ -81,6 +85,7 @@ def _names(sources: Sources) -> list[str]:
             ("partner_gain", "model"),
             ("attention_heads", "model"),
             ("averages", "model"),
+            ("retrieval_similarity", "model"),
         ):
             table = read_table(source.run, name, [column])
             names += [] if table is None else table[column].unique(maintain_order=True).to_list()
