@@ -13,7 +13,7 @@ import polars as pl
 from protlm.data.fold_search import Searched, nearest_by_places, nearest_by_search, places_of
 from protlm.data.identity_facts import identity_facts, identity_line
 from protlm.data.peptides import SHORT
-from protlm.types.record import Chain, Record
+from protlm.types.record import Chain, Record, Role
 
 MOST = 2_000
 """Distinct test sequences of a chain that are looked at; of more, so many by the hash of their content."""
@@ -56,7 +56,7 @@ def fold_neighbours(
     folds: Sequence[Any] | np.ndarray,
     *,
     tested: Sequence[Any] | None = None,
-    is_ordered: bool = True,
+    is_ordered: bool | None = None,
     most: int = MOST,
     folder: Path | None = None,
     threads: int = 1,
@@ -78,7 +78,8 @@ def fold_neighbours(
     tested
         Folds to ask for; all by default.
     is_ordered
-        Whether chains have roles; else all chains are compared with all.
+        Whether chains have roles; else all chains are compared with all. By default they have none where a
+        record has several chains of an unknown role.
     most
         Distinct test sequences of each chain that are looked at.
     folder
@@ -91,6 +92,8 @@ def fold_neighbours(
     asked = (
         set(place.values()) if tested is None else {place[each] for each in _plain(tested) if each in place}
     )
+    if is_ordered is None:
+        is_ordered = not any(_has_equal_roles(record) for record in records)
     by_chain: dict[str, list[tuple[int, Chain]]] = {}
     for row, record in enumerate(records):
         for name, chain in zip(record.chain_names, record.chains, strict=True):
@@ -192,6 +195,10 @@ def _notes(name: str, pool: _Pool, how: str) -> list[str]:
     if short and how == "search":
         notes.append(f"{short:,} sequences of {name} under {SHORT} residues: by edits, 0.2 to 0.4 is chance")
     return notes
+
+
+def _has_equal_roles(record: Record) -> bool:
+    return sum(chain.role is Role.OTHER for chain in record.chains) > 1
 
 
 def _plain(values: Sequence[Any] | np.ndarray) -> list[Any]:

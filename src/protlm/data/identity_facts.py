@@ -53,9 +53,9 @@ def identity_line(name: str, facts: Mapping[str, float]) -> str:
     >>> identity_line("heavy", identity_facts(table)["heavy"]).split("; ")[0]
     'best identity of heavy to training: median 0.65, maximum 0.90'
     """
-    shares = ", ".join(f"≥ {least:.0%} {_share(facts[f'from_{least:g}'])}" for least in IDENTITIES)
+    shares = ", ".join(f"≥ {least:.0%} {_share(facts[f'from_{least:g}'])}" for least in IDENTITIES[:-1])
     text = f"best identity of {name} to training: median {facts['median']:.2f}, "
-    text += f"maximum {facts['maximum']:.2f}; {shares}"
+    text += f"maximum {facts['maximum']:.2f}; {shares}, copies {_share(facts['from_1'])}"
     none = f"; no alignment {facts['none']:,.0f} of {facts['sequences']:,.0f}"
     return f"{text}{none if facts['none'] else ''}"
 

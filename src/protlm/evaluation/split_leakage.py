@@ -68,7 +68,7 @@ class SplitLeakage:
 
 
 def split_leakage(
-    data: TaskData, trial: Trial, *, is_ordered: bool = True, folder: Path | None = None
+    data: TaskData, trial: Trial, *, is_ordered: bool | None = None, folder: Path | None = None
 ) -> SplitLeakage:
     """Look at a split of a task from outside.
 
@@ -79,7 +79,7 @@ def split_leakage(
     trial
         The first of the split: other seeds fold anew, and are not looked at.
     is_ordered
-        Whether the chains of a pair have roles.
+        Whether the chains of a pair have roles; see `fold_neighbours`.
     folder
         Where searches are kept; see `fold_neighbours`.
     """
@@ -94,7 +94,7 @@ def split_leakage(
 
 
 def label_balance(
-    target: Target, labels: np.ndarray, folds: np.ndarray, tested: Sequence[int]
+    target: Target, labels: np.ndarray, folds: np.ndarray, tested: Sequence[Any]
 ) -> dict[str, dict[str, float]]:
     """Give the shares of classes or labels, or the quartiles of values, on each side.
 

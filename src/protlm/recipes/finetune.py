@@ -98,6 +98,7 @@ def finetune(
     _refuse_other(run, config, source)
     run.write_config(config.dump())
     run.write_json("data_manifest.json", _manifest(config, source, plan, facts))
+    plan.leakage.table.write_parquet(run.table_path("nearest"))
     frozen = None
     if _is_frozen(config):
         frozen = _read_once(encoder, source, facts, feature_folder() if cache is None else Path(cache), say)
@@ -336,6 +337,7 @@ def _manifest(config: FinetuneConfig, source: Source, plan: Plan, facts: HeadFac
         "left_out": dict(source.counts),
         "lines": [*source.lines, *plan.lines, *_unseen(source, plan)],
         "judged_on": plan.judged_on,
+        "sides": plan.leakage.facts(),
         "folds": [_sizes(fold) for fold in plan.folds],
     }
 

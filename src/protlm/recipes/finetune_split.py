@@ -8,15 +8,19 @@ import numpy as np
 from protlm.data.clonotypes import chain_keys, clonotype_keys
 from protlm.data.clusters import cluster_sequences
 from protlm.data.flat import record_key
+from protlm.data.fold_identity import fold_neighbours
 from protlm.data.hashing import combine
 from protlm.data.numbering import NumberingReport, number_records
-from protlm.data.split_report import report_split
+from protlm.data.split_report import SplitReport, report_split
 from protlm.data.splits import Groups, Values, assign_folds, connected_groups, random_groups
 from protlm.errors import ConfigError, DataError
+from protlm.evaluation.split_leakage import SplitLeakage, label_balance
 from protlm.evaluation.task_files import text_of
+from protlm.models.features import feature_folder
 from protlm.recipes.finetune_config import ALL, LabelConfig
 from protlm.recipes.finetune_data import TEST, TRAIN, VALID, Source
 from protlm.types.record import Record
+from protlm.types.target import UNLABELLED
 
 _SUBSET_STREAM = 301
 
@@ -40,6 +44,8 @@ class Plan:
     lines: list[str]
     judged_on: str
     """`test`, `folds` or `valid`; the last one also chose the weights, which flatters."""
+    leakage: SplitLeakage
+    """What the records to learn from and those to judge on share; their labels; how near they are."""
 
 
 def plan_folds(source: Source, settings: LabelConfig) -> Plan:
@@ -88,7 +94,12 @@ def plan_folds(source: Source, settings: LabelConfig) -> Plan:
 
 
 def finished_plan(
-    source: Source, settings: LabelConfig, folds: list[Fold], groups: Groups, lines: list[str]
+    source: Source,
+    settings: LabelConfig,
+    folds: list[Fold],
+    groups: Groups,
+    lines: list[str],
+    report: SplitReport | None = None,
 ) -> Plan:
     """Set records aside to choose the weights by, look at what the sides share, and refuse empty parts.
 
@@ -104,6 +115,8 @@ def finished_plan(
         What must stay together.
     lines
         What is said of the folds already.
+    report
+        On them, where a task card gave one, which knows of more keys.
     """
     lines = list(lines)
     strata = _strata(source)
@@ -118,9 +131,8 @@ def finished_plan(
         folds = [_without_straddling(fold, records, settings, lines) for fold in folds]
     for fold in folds:
         _refuse_empty(fold)
-    if settings.task is None:
-        lines += _leakage(source, folds, groups)
-    return Plan(folds, groups, lines, judged_on)
+    leakage = _leakage(source, folds, groups, report)
+    return Plan(folds, groups, [*lines, *leakage.lines()], judged_on, leakage)
 
 
 def subset(records: Sequence[Record], rows: np.ndarray, size: int | str, *, seed: int) -> np.ndarray:
@@ -249,22 +261,29 @@ def _refuse_empty(fold: Fold) -> None:
             )
 
 
-def _leakage(source: Source, folds: Sequence[Fold], groups: Groups) -> list[str]:
-    """Report what the two sides of each fold share; of several folds, what the folds do."""
-    records = source.labelled.records
+def _leakage(
+    source: Source, folds: Sequence[Fold], groups: Groups, report: SplitReport | None
+) -> SplitLeakage:
+    """Look at what is learned from beside what is judged on; of several folds, at one beside the others."""
+    records, target = source.labelled.records, source.labelled.target
     names = np.full(len(records), "", dtype=object)
     for fold in folds:
         if len(folds) == 1:
-            names[fold.train], names[fold.valid] = TRAIN, VALID
-        names[fold.test] = fold.name
+            names[fold.train], names[fold.valid] = TRAIN, TRAIN
+        names[fold.test] = TEST if len(folds) == 1 else fold.name
     kept = np.flatnonzero(names != "")
-    codes, places = np.unique(groups.codes[kept], return_inverse=True)
-    own = Groups(places.reshape(-1), tuple(groups.names[code] for code in codes.tolist()))
-    strata = _strata(source)
-    report = report_split(
-        [records[row] for row in kept.tolist()],
-        names[kept].tolist(),
-        own,
-        labels=None if strata is None else [strata[row] for row in kept.tolist()],
-    )
-    return [line for line in report.lines() if not line.startswith("UNBALANCED") or len(folds) > 1]
+    own, sides = [records[row] for row in kept.tolist()], names[kept]
+    if report is None:
+        codes, places = np.unique(groups.codes[kept], return_inverse=True)
+        named = Groups(places.reshape(-1), tuple(groups.names[code] for code in codes.tolist()))
+        report = report_split(own, sides.tolist(), named)
+    tested = [TEST] if len(folds) == 1 else sorted({fold.name for fold in folds})
+    values = [np.atleast_1d(source.labelled.values[row]) for row in kept.tolist()]
+    sizes = [len(each) if target.level == "residue" else 1 for each in values]
+    labels = np.stack(values) if target.kind == "labels" else np.concatenate(values)
+    is_known = ~np.isnan(labels) if target.kind == "value" else labels != UNLABELLED
+    if target.kind == "labels":
+        is_known = np.ones(len(labels), dtype=bool)
+    balance = label_balance(target, labels[is_known], np.repeat(sides, sizes)[is_known], tested)
+    nearest = fold_neighbours(own, sides.tolist(), tested=tested, folder=feature_folder())
+    return SplitLeakage(report, balance, target.kind, nearest)

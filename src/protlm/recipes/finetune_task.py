@@ -49,9 +49,7 @@ def read_task(settings: LabelConfig) -> tuple[Source, Plan]:
     names, places = np.unique(codes, return_inverse=True)
     groups = Groups(places.reshape(-1), tuple(str(each) for each in names.tolist()))
     made = [_fold(trial, folds, tested) for tested in trial.rounds.tested]
-    report = data.reports.get(name)
-    notes = [] if report is None else report.lines()
-    return source, finished_plan(source, settings, made, groups, notes)
+    return source, finished_plan(source, settings, made, groups, [], data.reports.get(name))
 
 
 def _labelled(data: TaskData, trial: Trial) -> tuple[LabelledRecords, np.ndarray, np.ndarray]:

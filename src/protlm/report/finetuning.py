@@ -7,6 +7,7 @@ import polars as pl
 
 from protlm.report.blocks import Block, Cell, Figure, Paragraph, Section, Table
 from protlm.report.figures.finetuning import COLUMNS, NAMES, FinetuneScores
+from protlm.report.leakage import NEAREST, leakage_blocks
 from protlm.report.sources import RunSource, read_table
 from protlm.statistics.predictions import PRIMARY
 
@@ -44,13 +45,23 @@ def finetuning_section(source: RunSource, colours: Mapping[str, str]) -> Section
         ),
         Figure(FinetuneScores(metrics, colours).figure(), "Metrics of the model and of baselines"),
         *(_table(str(subset), own) for (subset,), own in metrics.group_by("subset", maintain_order=True)),
-        *(
-            Paragraph(f"{line}.")
-            for line in facts.get("lines", [])
-            if "leakage" in line or "judge on" in line
-        ),
+        *(Paragraph(f"{line}.") for line in facts.get("lines", []) if _is_shown(line, facts)),
+        *_leakage(source, facts),
     ]
     return Section(f"finetuning-{source.label}", f"Fine-tuning: {source.label}", blocks)
+
+
+def _is_shown(line: str, facts: Mapping[str, Any]) -> bool:
+    """Tell the lines on what is judged; older Runs have their leakage among them."""
+    return "judge on" in line or ("leakage" in line and "sides" not in facts)
+
+
+def _leakage(source: RunSource, facts: Mapping[str, Any]) -> list[Block]:
+    if "sides" not in facts:
+        return []
+    return leakage_blocks(
+        {facts["judged_on"]: facts["sides"]}, read_table(source.run, "nearest", NEAREST[1:]), source.label
+    )
 
 
 def _what(facts: Mapping[str, Any], config: Mapping[str, Any]) -> str:

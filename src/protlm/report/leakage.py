@@ -10,7 +10,8 @@ from protlm.report.figures.leakage import identity_curves
 
 NEAREST = ("split", "chain", "identity", "train_id")
 _FROM = ("0.3", "0.5", "0.9", "1")
-_ALIKE = 0.9
+_LEAST_DRAWN = 0.3
+"""Where nothing is as near, a figure would be empty."""
 _MOST_NAMES = 12
 
 
@@ -38,9 +39,20 @@ def leakage_blocks(splits: Mapping[str, Any], nearest: pl.DataFrame | None, name
         notes = sorted({note for own in splits.values() for note in own.get("nearest_notes", ())})
         caption = "Identity of each distinct test sequence to the nearest training sequence"
         caption += f" ({'; '.join(notes)})." if notes else "."
-        head = ["split, chain", "sequences", "median", "maximum", *(f"≥ {float(each):.0%}" for each in _FROM)]
+        head = [
+            "split, chain",
+            "sequences",
+            "median",
+            "maximum",
+            *(f"≥ {float(each):.0%}" for each in _FROM[:-1]),
+            "copies",
+        ]
         blocks.append(Table(caption, [*head, "no alignment"], rows))
-    if nearest is not None and not nearest.is_empty() and nearest["identity"].max() != 0:
+    if (
+        nearest is not None
+        and not nearest.is_empty()
+        and float(str(nearest["identity"].max())) >= _LEAST_DRAWN
+    ):
         drawing = identity_curves(nearest).figure()
         blocks.append(Figure(drawing, f"Share of test sequences of {name} from each identity to training on"))
     return [*blocks, *(table for split, own in splits.items() for table in _balance(split, own))]
