@@ -1,1 +1,1 @@
-"""What a model looks at: attention against structures."""
+"""What a model looks at, and what its output comes from."""

@@ -77,7 +77,31 @@ def _shares(source: RunSource, shares: pl.DataFrame) -> list[Block]:
         "counts for more than the average one."
     )
     description = "Share of attribution by region beside the share of residues, by chain and method"
-    return [Paragraph(text), Figure(drawn.figure(), description)]
+    return [Paragraph(text), Figure(drawn.figure(), description), *_together(shares)]
+
+
+def _together(shares: pl.DataFrame) -> list[Block]:
+    """Put CDRs against frameworks, of all chains together."""
+    own = shares.filter(pl.col("region").is_in(["CDRs", "framework"]))
+    if "all" in own["chain"].to_list():
+        own = own.filter(pl.col("chain") == "all")
+    header = ["method", "region", "of attribution", "of residues", "difference", "ratio"]
+    rows = [
+        [
+            Cell(METHOD_NAMES[row["method"]]),
+            Cell(row["region"] if row["chain"] == "all" else f"{row['chain']} {row['region']}"),
+            *(Cell(with_interval(row, name)) for name in ("share", "length_share")),
+            Cell(with_interval(row, "excess", sign="+")),
+            Cell(f"{row['ratio']:.2f}"),
+        ]
+        for row in own.iter_rows(named=True)
+    ]
+    caption = (
+        f"CDRs against frameworks: {own['n_records'][0]:,} records, {own['n_groups'][0]:,} groups "
+        "[95 % interval over groups]. Where the interval of the difference is clear of 0, a region counts "
+        "for more or less than its length."
+    )
+    return [Table(caption, header, rows)]
 
 
 def _control(source: RunSource, config: dict[str, Any]) -> list[Block]:

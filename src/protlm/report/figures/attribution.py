@@ -183,7 +183,7 @@ class AttributionMap:
                 zmax=1,
                 colorscale="RdBu_r",
                 hoverongaps=False,
-                colorbar={"title": {"text": "of the largest"}, "thickness": 12},
+                colorbar={"title": {"text": "share"}, "thickness": 12, "tickvals": [-1, 0, 1]},
                 customdata=[[f"{chain} {label}" for (chain, label), _ in columns]] * len(self.rows),
                 hovertemplate="%{customdata} %{text}: %{z}<extra></extra>",
             )
@@ -195,7 +195,7 @@ class AttributionMap:
             tickvals=list(range(len(labels))),
             ticktext=labels,
         )
-        height = 130 + 15 * len(labels)
+        height = 130 + max(120, 15 * len(labels))
         margin = {"l": 24 + 6 * max(map(len, labels)), "b": 64, "t": 24}
         return dress(figure, height=height, margin=margin)
 
