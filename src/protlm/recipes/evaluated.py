@@ -13,11 +13,13 @@ import pyarrow as pa
 import yaml
 
 from protlm.data.corpus import Corpus, names_corpus
+from protlm.data.identity_facts import identity_line
 from protlm.data.readers import check_file
 from protlm.data.token_counts import record_counts
 from protlm.errors import DataError, ModelError
-from protlm.evaluation.leakage import overlap
+from protlm.evaluation.leakage import NearTraining, near_training, overlap
 from protlm.models.digest import model_digest
+from protlm.models.features import feature_folder
 from protlm.models.language_model import LanguageModel, Precision
 from protlm.models.loading import load_members, load_model
 from protlm.progress import Progress, duration
@@ -329,7 +331,22 @@ def say_leakage(name: str, records: Sequence[Record], say: Say) -> dict[str, Any
             f"leakage, {name}: {counts['shared_chains']:,} of {counts['chains']:,} chains and "
             f"{_groups(counts)} were in its {purpose} data"
         )
+        if part == "train":
+            facts |= _near(name, records, corpora, say)
     return facts if "shared_chains" in facts else None
+
+
+def _near(name: str, records: Sequence[Record], corpora: Sequence[Corpus], say: Say) -> dict[str, Any]:
+    """Say how near chains are to training; where MMseqs2 is not there, say that."""
+    try:
+        near = near_training(records, corpora, folder=feature_folder())
+    except DataError as error:
+        near = NearTraining(note=f"identity was not searched: {error}")
+    for chain, own in near.facts.items():
+        say(f"leakage, {name}: {identity_line(chain, own)}")
+    if near.note:
+        say(f"leakage, {name}: {near.note}")
+    return {"nearest": near.facts, "nearest_note": near.note}
 
 
 def _groups(counts: dict[str, int]) -> str:

@@ -7,6 +7,7 @@ import polars as pl
 from protlm.report.blocks import Block, Cell, Figure, Paragraph, Section, Table
 from protlm.report.figures import comparisons, regions
 from protlm.report.figures.style import BASELINES, is_baseline
+from protlm.report.leakage import training_identities
 from protlm.report.sources import RunSource, read_table
 from protlm.report.tables import with_interval
 
@@ -218,4 +219,6 @@ def leakage_section(source: RunSource) -> Section | None:
         )
         seen = facts["shared_chains"] or facts["shared_groups"]
         blocks.append(Paragraph(text, tone="bad" if seen else "plain"))
+    known = {model: leakage[model] for model in models if leakage.get(model)}
+    blocks += training_identities(known)
     return Section(f"leakage-{source.label}", f"Leakage: {source.label}", blocks)

@@ -12,6 +12,7 @@ NEAREST = ("split", "chain", "identity", "train_id")
 _FROM = ("0.3", "0.5", "0.9", "1")
 _LEAST_DRAWN = 0.3
 """Where nothing is as near, a figure would be empty."""
+_HEAD = ("sequences", "median", "maximum", "≥ 30%", "≥ 50%", "≥ 90%", "copies", "no alignment")
 _MOST_NAMES = 12
 
 
@@ -39,15 +40,7 @@ def leakage_blocks(splits: Mapping[str, Any], nearest: pl.DataFrame | None, name
         notes = sorted({note for own in splits.values() for note in own.get("nearest_notes", ())})
         caption = "Identity of each distinct test sequence to the nearest training sequence"
         caption += f" ({'; '.join(notes)})." if notes else "."
-        head = [
-            "split, chain",
-            "sequences",
-            "median",
-            "maximum",
-            *(f"≥ {float(each):.0%}" for each in _FROM[:-1]),
-            "copies",
-        ]
-        blocks.append(Table(caption, [*head, "no alignment"], rows))
+        blocks.append(Table(caption, ["split, chain", *_HEAD], rows))
     if (
         nearest is not None
         and not nearest.is_empty()
@@ -56,6 +49,27 @@ def leakage_blocks(splits: Mapping[str, Any], nearest: pl.DataFrame | None, name
         drawing = identity_curves(nearest).figure()
         blocks.append(Figure(drawing, f"Share of test sequences of {name} from each identity to training on"))
     return [*blocks, *(table for split, own in splits.items() for table in _balance(split, own))]
+
+
+def training_identities(leakage: Mapping[str, Any]) -> list[Block]:
+    """Show how near what models are judged on is to their training data.
+
+    Parameters
+    ----------
+    leakage
+        By model, as the Run keeps it; older Runs have no identities.
+    """
+    rows = [
+        [Cell(f"{model}, {chain}"), *_numbers(facts)]
+        for model, own in leakage.items()
+        for chain, facts in own.get("nearest", {}).items()
+    ]
+    notes = [f"{model}: {own['nearest_note']}." for model, own in leakage.items() if own.get("nearest_note")]
+    blocks: list[Block] = [Paragraph(note, tone="note") for note in notes]
+    if rows:
+        caption = "Identity of each distinct chain to the nearest chain of the model's training data."
+        blocks.append(Table(caption, ["model, chain", *_HEAD], rows))
+    return blocks
 
 
 def _shared(facts: Mapping[str, Any]) -> str:
