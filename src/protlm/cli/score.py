@@ -45,7 +45,8 @@ def score(
         typer.Option(
             help="masked_marginal, wildtype_marginal, mutant_marginal, pseudo_log_likelihood, "
             "one_fell_swoop, pppl_legacy or package.module:Name; with --alignment alone, also "
-            "site_independent, site_independent_blosum62 or potts"
+            "site_independent, site_independent_blosum62 or potts; with --structure, inverse_folding or "
+            "inverse_folding_marginal"
         ),
     ] = "masked_marginal",
     fill: Annotated[
@@ -70,6 +71,20 @@ def score(
             "--model potts, site_independent or site_independent_blosum62 makes it a member"
         ),
     ] = None,
+    structure: Annotated[
+        str | None,
+        typer.Option(
+            help="FILE or FILE:CHAIN of the wild type for --plan inverse_folding; the chain that fits best "
+            "where none is named, the others are context"
+        ),
+    ] = None,
+    structure_model: Annotated[
+        Path | None,
+        typer.Option(help="ESM-IF1 or ProteinMPNN, as a folder that protlm convert made"),
+    ] = None,
+    alone: Annotated[
+        bool, typer.Option("--alone", help="leave the other chains of the structure out")
+    ] = False,
     offset: Annotated[int, typer.Option(help="subtracted from each printed position")] = 0,
     mutant_column: Annotated[str | None, typer.Option(help="column with the variants")] = None,
     invalid: Annotated[str, typer.Option(help="wrong rows: error, or drop (no score, a note)")] = "error",
@@ -83,6 +98,7 @@ def score(
     """Score variants of a wild type without assay data; higher means fitter."""
     from protlm.errors import ConfigError
     from protlm.recipes.score import score_file
+    from protlm.recipes.score_structure import StructureInput
 
     if sum((variants is not None, all_single, sites is not None, library is not None)) != 1:
         raise ConfigError(
@@ -103,6 +119,7 @@ def score(
         window=window,
         ensemble=ensemble,
         alignment=alignment,
+        structure=StructureInput(structure, structure_model, is_alone=alone),
         offset=offset,
         mutant_column=mutant_column,
         invalid=options.choice("--invalid", invalid, ("error", "drop")),  # type: ignore[arg-type]

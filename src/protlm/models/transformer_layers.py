@@ -4,6 +4,7 @@ Shapes: ``b`` rows, ``t`` tokens, ``s`` tokens of the source, ``d`` width.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -27,17 +28,19 @@ class Positions(nn.Module):
         self.width, self.pad = width, pad
         self.register_buffer("_float_tensor", torch.zeros(1))  # a name that published checkpoints have
 
-    def forward(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b t d"]:
+    def forward(self, tokens: Int[Tensor, "b t"], *, start: int = 0) -> Float[Tensor, "b t d"]:
         """Give the position of each token.
 
         Parameters
         ----------
         tokens
             Ids.
+        start
+            How many tokens go before.
         """
         half = self.width // 2
         rate = torch.exp(torch.arange(half, device=tokens.device) * (-math.log(10000.0) / (half - 1)))
-        place = torch.arange(tokens.shape[1], device=tokens.device) + (self.pad + 1)
+        place = torch.arange(tokens.shape[1], device=tokens.device) + (start + self.pad + 1)
         turns = place[:, None] * rate
         return torch.cat([turns.sin(), turns.cos()], dim=-1) * (tokens != self.pad)[..., None]
 
@@ -112,6 +115,47 @@ class Attention(nn.Module):
         return self.out_proj(mixed.transpose(1, 2).flatten(-2))
 
 
+class Memory:
+    """Keys and values of one layer for tokens that were seen.
+
+    Parameters
+    ----------
+    seen
+        Keys and values ``[b, heads, t, k]``, of as many rows as follow or of one; `None` for no token.
+    """
+
+    def __init__(self, seen: tuple[Tensor, Tensor] | None = None) -> None:
+        self.seen = seen
+
+    def extended(self, own: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Put keys and values behind those that are there.
+
+        Parameters
+        ----------
+        own
+            Of the tokens that follow.
+        """
+        if self.seen is not None:
+            rows = len(own[0])
+            pairs = zip(self.seen, own, strict=True)
+            key, value = (torch.cat([old.expand(rows, -1, -1, -1), new], dim=2) for old, new in pairs)
+            own = key, value
+        self.seen = own
+        return own
+
+    def first(self, count: int) -> "Memory":
+        """Give the memory of the first tokens alone.
+
+        Parameters
+        ----------
+        count
+            How many.
+        """
+        assert self.seen is not None
+        key, value = (each[:, :, :count] for each in self.seen)
+        return Memory((key, value))
+
+
 class TransformerLayer(nn.Module):
     """Attention to itself, then to a source if there is one, then two linear maps.
 
@@ -154,6 +198,7 @@ class TransformerLayer(nn.Module):
         source: tuple[Tensor, Tensor] | None = None,
         source_visible: Tensor | None = None,
         is_causal: bool = False,
+        past: Memory | None = None,
     ) -> Float[Tensor, "b t d"]:
         """Give new states.
 
@@ -167,9 +212,14 @@ class TransformerLayer(nn.Module):
             Keys and values of the source.
         is_causal
             Whether a token sees only itself and those before it.
+        past
+            Keys and values of tokens that go before; those of these tokens are put behind them.
         """
         normed = self.self_attn_layer_norm(states)
-        mixed = self.self_attn(normed, self.self_attn.source(normed), visible, is_causal=is_causal)
+        own = self.self_attn.source(normed)
+        if past is not None:
+            own = past.extended(own)
+        mixed = self.self_attn(normed, own, visible, is_causal=is_causal)
         states = states + self.dropout(mixed)
         if self.encoder_attn is not None and self.encoder_attn_layer_norm is not None and source is not None:
             normed = self.encoder_attn_layer_norm(states)
@@ -238,6 +288,9 @@ class SequenceDecoder(nn.Module):
         tokens: Int[Tensor, "b t"],
         sources: list[tuple[Tensor, Tensor]],
         is_hidden: Bool[Tensor, "b s"],
+        *,
+        past: Sequence[Memory] | None = None,
+        start: int = 0,
     ) -> Float[Tensor, "b t v"]:
         """Give logits of what follows each token.
 
@@ -249,21 +302,32 @@ class SequenceDecoder(nn.Module):
             From `sources`, of as many rows or of one.
         is_hidden
             Tokens of the source that nothing attends to.
+        past
+            Memory of each layer, to which these tokens are added.
+        start
+            How many tokens the memory has; `tokens` are those that follow.
         """
         width = self.embed_tokens.embedding_dim
-        states = self.embed_tokens(tokens) * math.sqrt(width) + self.embed_positions(tokens)
+        states = self.embed_tokens(tokens) * math.sqrt(width) + self.embed_positions(tokens, start=start)
         states = self.dropout(states)
-        before = None
-        if (is_pad := tokens == self.pad).any():
-            before = ~is_pad[:, None, None, :] & torch.ones(2 * tokens.shape[1:]).tril().bool().to(
-                is_pad.device
-            )
-        for layer, source in zip(self.layers, sources, strict=True):
+        before = self._before(tokens, start)
+        for number, (layer, source) in enumerate(zip(self.layers, sources, strict=True)):
             states = layer(
                 states,
                 before,
                 source=source,
                 source_visible=~is_hidden[:, None, None, :],
                 is_causal=before is None,
+                past=None if past is None else past[number],
             )
         return self.output_projection(self.layer_norm(states))
+
+    def _before(self, tokens: Tensor, start: int) -> Tensor | None:
+        """Say which tokens each may see, where that is not simply all before it."""
+        is_pad = tokens == self.pad
+        if not start and not is_pad.any():
+            return None
+        rows, size = tokens.shape
+        lower = torch.ones(size, start + size, dtype=torch.bool, device=tokens.device).tril(start)
+        is_letter = torch.cat([is_pad.new_ones(rows, start), ~is_pad], dim=1)
+        return lower & is_letter[:, None, None, :]

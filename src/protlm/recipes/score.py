@@ -18,11 +18,13 @@ from protlm.recipes.outputs import claim_file
 from protlm.recipes.score_family import FamilyScorer, split_names
 from protlm.recipes.score_output import provenance, write_scores
 from protlm.recipes.score_run import run_plan
+from protlm.recipes.score_structure import NO_STRUCTURE, StructureInput, StructureScorer, split_plans
 from protlm.recipes.table_parts import discard
 from protlm.scoring.ensembles import WAYS, Way, check_way, combine
 from protlm.scoring.inputs import VariantTable, read_variants
+from protlm.scoring.inverse_folding import PLANS
 from protlm.scoring.libraries import combinations, single_substitutions
-from protlm.scoring.plans import make_plan
+from protlm.scoring.plans import make_plan, plans
 from protlm.scoring.variants import WHOLE, VariantScores
 from protlm.scoring.wild_type import WildType, read_wild_type
 from protlm.scoring.windows import LengthPolicy, Long
@@ -35,6 +37,8 @@ SUFFIXES = (".csv", ".tsv", ".parquet")
 """Of files that scores are written to."""
 NOT_COVERED = "not covered by the alignment"
 """Note of a variant to which a model of a family gives no score."""
+NOT_RESOLVED = "not resolved in the structure"
+"""Note of a variant to which an inverse-folding model gives no score."""
 
 
 def score_file(
@@ -52,6 +56,7 @@ def score_file(
     window: int | None = None,
     ensemble: str | None = None,
     alignment: Path | None = None,
+    structure: StructureInput = NO_STRUCTURE,
     offset: int = 0,
     mutant_column: str | None = None,
     invalid: Literal["error", "drop"] = "error",
@@ -101,6 +106,8 @@ def score_file(
         default.
     alignment
         Of the wild type's family; its site-independent models then stand beside the scores.
+    structure
+        For inverse-folding plans, which may be the plan or named as models.
     offset
         Subtracted from each printed position.
     mutant_column
@@ -126,17 +133,22 @@ def score_file(
         What was written; see `score_table`.
     """
     claim_file(out, SUFFIXES, force=force)
+    plan = plan_name(plan)
+    models, of_structure = split_plans([plan_name(each) for each in models], plan, fill=fill)
     models, of_family = split_names(models, plan, fill=fill)
-    if plan not in of_family:
+    if plan not in (*of_family, *of_structure):
         make_plan(plan, fill=fill)
     length = LengthPolicy(long, window)
-    _check_ensemble(ensemble, len(expand(models)) + len(of_family))
+    _check_ensemble(ensemble, len(expand(models)) + len(of_family) + len(of_structure))
     reading = ReadReport()
     reference = read_wild_type(wild_type, chain=chain, gaps=gaps, report=reading)
     for line in [reference.describe(), *reading.lines()]:
         say(line)
     family = FamilyScorer.open(alignment, reference.residues, of_family, say=say)
-    if not (models or of_family):
+    scorer = StructureScorer.open(
+        structure, reference.residues, of_structure, device=device, max_tokens=max_tokens, say=say
+    )
+    if not (models or of_family or of_structure):
         models = [default_model([reference.record], say=say)]
     if library is not None:
         table = combinations(reference, library, offset=offset)
@@ -170,6 +182,7 @@ def score_file(
         length=length,
         ensemble=ensemble,
         family=family,
+        structure=scorer,
         max_tokens=max_tokens,
         folder=folder,
         is_agreed=is_agreed,
@@ -187,6 +200,7 @@ def score_file(
         precision=precision,
         mutant_column=table.column,
         family=family,
+        structure=scorer,
     )
     write_scores(frame, out, facts)
     if folder.exists():
@@ -204,6 +218,7 @@ def score_table(
     length: LengthPolicy = WHOLE,
     ensemble: str | None = None,
     family: FamilyScorer | None = None,
+    structure: StructureScorer | None = None,
     max_tokens: int | None = None,
     folder: Path | None = None,
     is_agreed: bool = True,
@@ -214,7 +229,7 @@ def score_table(
     Parameters
     ----------
     models
-        At least one, unless `family` has members.
+        At least one, unless `family` or `structure` has members.
     table
         From `protlm.scoring.inputs` or `protlm.scoring.libraries`.
     wild_type
@@ -227,6 +242,8 @@ def score_table(
         What is done with a chain that a model does not take.
     family
         Models of an alignment: members of the ensemble behind the language models, and others beside.
+    structure
+        Inverse-folding plans: members of the ensemble behind these.
     max_tokens
         Token budget of a batch; by the device of each model if `None`.
     folder
@@ -244,7 +261,9 @@ def score_table(
     list of VariantScores
         Per language model.
     """
-    members, beside = ((), ()) if family is None else (family.members, family.baselines)
+    of_family, beside = ((), ()) if family is None else (family.members, family.baselines)
+    of_structure = () if structure is None else structure.members
+    members = (*of_family, *of_structure)
     names = [*(model.name for model in models), *members, *beside]
     if repeated := {name for name in names if names.count(name) > 1}:
         raise ConfigError(
@@ -254,7 +273,9 @@ def score_table(
     for model in models:
         require_residue_level(model, "score")
     known = [variant for variant in table.variants if variant is not None]
-    others = {name: family.scores(name, known) for name in (*members, *beside)} if family else {}
+    others = {name: family.scores(name, known) for name in (*of_family, *beside)} if family else {}
+    if structure is not None:
+        others |= {name: structure.scores(name, known) for name in of_structure}
     results = [
         run_plan(
             model,
@@ -287,15 +308,29 @@ def score_table(
         pl.Series("score", together).fill_nan(None),
         *(values.alias(name) for name, values in columns.items()),
         pl.Series("num_masked_contexts", contexts),
-        pl.Series("note", _notes(table, together), dtype=pl.String),
+        pl.Series(
+            "note", _notes(table, together, NOT_RESOLVED if of_structure else NOT_COVERED), dtype=pl.String
+        ),
     )
     return frame, results
 
 
-def _notes(table: VariantTable, scores: np.ndarray) -> list[str]:
+def plan_name(name: str) -> str:
+    """Give the name of a plan that was written with hyphens.
+
+    Parameters
+    ----------
+    name
+        As typed.
+    """
+    plain = name.replace("-", "_")
+    return plain if plain in (*plans.names(), *PLANS) else name
+
+
+def _notes(table: VariantTable, scores: np.ndarray, reason: str) -> list[str]:
     """Say of each variant without a score why, if nothing is said yet."""
     return [
-        note or ("" if variant is None or np.isfinite(score) else NOT_COVERED)
+        note or ("" if variant is None or np.isfinite(score) else reason)
         for note, variant, score in zip(table.notes, table.variants, scores, strict=True)
     ]
 
@@ -331,6 +366,8 @@ def score(
     window: int | None = None,
     ensemble: str | None = None,
     alignment: Path | str | None = None,
+    structure: Path | str | None = None,
+    structure_model: Path | str | None = None,
     offset: int = 0,
     device: str = "auto",
     precision: Precision = "float32",
@@ -365,6 +402,9 @@ def score(
     alignment
         A file with the family of the wild type. Its site-independent models then stand beside; ``"potts"``,
         ``"site_independent"`` and ``"site_independent_blosum62"`` are models, or the plan, too.
+    structure, structure_model
+        ``FILE`` or ``FILE:CHAIN``, and a folder that ``protlm convert`` made of ESM-IF1 or ProteinMPNN, for
+        ``"inverse_folding"`` and ``"inverse_folding_marginal"``, which are models, or the plan, too.
     offset
         Subtracted from each printed position.
     device, precision
@@ -383,13 +423,25 @@ def score(
         reference = read_wild_type(wild_type, chain=chain)
     several = [model] if isinstance(model, str | LanguageModel) else list(model or [])
     given = [each for each in several if isinstance(each, LanguageModel)]
-    split_names([each.name for each in given], plan)  # refuses a plan that takes no language model
-    names, of_family = split_names([each for each in several if isinstance(each, str)], plan, fill=fill)
-    if not (given or names or of_family):
+    plan = plan_name(plan)
+    for split in (split_names, split_plans):
+        split([each.name for each in given], plan)  # refuses a plan that takes no language model
+    named = [plan_name(each) for each in several if isinstance(each, str)]
+    names, of_structure = split_plans(named, plan, fill=fill)
+    names, of_family = split_names(names, plan, fill=fill)
+    if not (given or names or of_family or of_structure):
         names = [default_model([reference.record], say=_silent)]
     loaded = [*given, *load_members(names, device=device, precision=precision)]
     path = None if alignment is None else Path(alignment)
     family = FamilyScorer.open(path, reference.residues, of_family, say=_silent)
+    scorer = StructureScorer.open(
+        StructureInput(structure, structure_model),
+        reference.residues,
+        of_structure,
+        device=device,
+        max_tokens=max_tokens,
+        say=_silent,
+    )
     if variants is None:
         table = single_substitutions(reference, offset=offset)
     elif isinstance(variants, str | Path):
@@ -408,6 +460,7 @@ def score(
         length=length,
         ensemble=ensemble,
         family=family,
+        structure=scorer,
         max_tokens=max_tokens,
     )[0]
 

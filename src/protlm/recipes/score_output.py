@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from protlm.models.language_model import LanguageModel
 from protlm.recipes.score_family import FamilyScorer
+from protlm.recipes.score_structure import StructureScorer
 from protlm.scoring.variants import VariantScores
 from protlm.scoring.wild_type import WildType
 from protlm.scoring.windows import LengthPolicy
@@ -56,6 +57,7 @@ def provenance(
     precision: str,
     mutant_column: str = "mutant",
     family: FamilyScorer | None = None,
+    structure: StructureScorer | None = None,
 ) -> dict[str, Any]:
     """Describe how scores were made.
 
@@ -69,8 +71,10 @@ def provenance(
         Which column of the result has the variants.
     family
         Models of an alignment.
+    structure
+        Inverse-folding plans.
     """
-    num_members = len(models) + (0 if family is None else len(family.members))
+    num_members = len(models) + sum(len(each.members) for each in (family, structure) if each is not None)
     return {
         "format_version": 1,
         "verb": "score",
@@ -103,6 +107,7 @@ def provenance(
             for model, result in zip(models, results, strict=True)
         ],
         "alignment": None if family is None else family.facts(),
+        "structure": None if structure is None else structure.facts(),
         "ensemble": (ensemble or "mean") if num_members > 1 else None,
         "versions": {name: _version(name) for name in ("protlm", "torch", "transformers")},
     }

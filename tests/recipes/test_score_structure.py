@@ -1,0 +1,145 @@
+"""score --plan inverse_folding: where the wild type lies in a structure, and what is said of it."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+
+from fixtures.structures import pdb_lines, small_encoder, walk
+from protlm.data.readers.structure import read_structure
+from protlm.errors import ConfigError, DataError
+from protlm.recipes.score import score, score_file
+from protlm.recipes.score_structure import StructureInput, lay_along
+from protlm.scoring.inverse_folding import open_inverse_folding
+from protlm.types.structure import Backbone
+from protlm.types.variant import parse_variant
+
+WILD = "MKTAYIAKQRQISFVKSHFSRQLEERLGLIEVQ"
+LIGHT = "DIQMTQSPSSLSASVGDRVTITC"
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A structure of two chains, of which residues 4 and 12 of the first are not resolved, and two models."""
+    both = walk(WILD + LIGHT, chains=(len(WILD), len(LIGHT)))
+    atoms = both.coordinates.copy()
+    atoms[[3, 11]] = np.nan
+    backbone = Backbone("both", both.residues, atoms, both.chain_index, both.chain_ids)
+    (tmp_path / "both.pdb").write_text(pdb_lines(backbone))
+    for kind in ("gvp-transformer", "protein-mpnn"):
+        small_encoder(kind).save(tmp_path / kind)
+    return tmp_path, backbone
+
+
+def test_each_residue_keeps_its_coordinates(files):
+    """The wild type lacks a residue that the structure has, and begins and ends elsewhere."""
+    folder, backbone = files
+    wild = "AG" + WILD[4:14] + WILD[15:] + "KK"
+    placed, lines = lay_along(read_structure(folder / "both.pdb"), wild)
+    assert placed.residues == wild + LIGHT
+    rows = [*range(4, 14), *range(15, len(WILD))]
+    expected = np.full((len(wild), 4, 3), np.nan)
+    expected[2:-2] = backbone.coordinates[rows]
+    np.testing.assert_allclose(placed.coordinates[: len(wild)], expected, atol=1e-3)
+    np.testing.assert_allclose(placed.coordinates[len(wild) :], backbone.coordinates[len(WILD) :], atol=1e-3)
+    assert placed.chain_ids == ("H", "L")
+    assert "28 of 32 residues of the wild type have a place in it, 27 are resolved" in lines[0]
+    assert "its other 5 residues are left out" in lines[0]
+    assert lay_along(read_structure(folder / "both.pdb"), wild, is_alone=True)[0].chain_ids == ("H",)
+
+
+def test_other_letters_are_those_of_the_wild_type_and_are_told(files):
+    folder, _ = files
+    wild = WILD.replace("Y", "F", 1)
+    placed, lines = lay_along(read_structure(folder / "both.pdb"), wild)
+    assert placed.residues.startswith(wild)
+    assert "where they differ: 1 (F for Y at position 5)" in lines[1]
+
+
+@pytest.mark.parametrize("kind", ["gvp-transformer", "protein-mpnn"])
+def test_a_table_is_written_with_where_it_comes_from(files, kind):
+    folder, backbone = files
+    said = []
+    frame = score_file(
+        [],
+        WILD,
+        folder / "scores.csv",
+        sites="4,20",
+        plan="inverse-folding",
+        structure=StructureInput(f"{folder / 'both.pdb'}:H", folder / kind),
+        device="cpu",
+        say=said.append,
+    )
+    rounded = Backbone(
+        "x", backbone.residues, backbone.coordinates.round(3), backbone.chain_index, backbone.chain_ids
+    )
+    variants = [parse_variant(label, WILD) for label in frame["mutant"]]
+    expected = open_inverse_folding(small_encoder(kind), rounded).scores(variants)
+    np.testing.assert_allclose(frame["score"].fill_null(np.nan).to_numpy(), expected, atol=1e-4)
+    is_mpnn = kind == "protein-mpnn"
+    assert frame["score"].null_count() == 19 * is_mpnn  # position 4 is not resolved
+    assert (frame["note"] == "not resolved in the structure").sum() == 19 * is_mpnn
+    assert any("19 of 38 variants mutate a residue that is not resolved" in line for line in said)
+    facts = json.loads((folder / "scores.csv.meta.json").read_text())
+    assert facts["plan"] == "inverse_folding"
+    assert facts["structure"]["chains"] == ["H", "L"]
+    assert facts["structure"]["model"] == kind
+
+
+def test_it_is_a_member_beside_a_language_model(files, tiny_model):
+    folder, _ = files
+    frame = score(
+        [tiny_model, "inverse_folding"],
+        WILD,
+        ["K2R", "Q9E:F19Y"],
+        plan="wildtype_marginal",
+        structure=folder / "both.pdb",
+        structure_model=folder / "protein-mpnn",
+        device="cpu",
+    )
+    own = frame.select(pl.col("^score_.*$"))
+    assert own.width == 2
+    np.testing.assert_allclose(frame["score"], own.mean_horizontal())
+
+
+@pytest.mark.parametrize(
+    ("models", "plan", "given", "error", "message"),
+    [
+        ([], "inverse_folding", ("both.pdb", None), ConfigError, "needs a structure and a model"),
+        ([], "masked_marginal", ("both.pdb", "protein-mpnn"), ConfigError, "none is named"),
+        (["esm2-8m"], "inverse_folding", ("both.pdb", "protein-mpnn"), ConfigError, "--model names esm2-8m"),
+        ([], "inverse_folding", ("both.pdb:X", "protein-mpnn"), DataError, "no protein chain 'X'"),
+        ([], "inverse_folding", ("both.pdb:L", "protein-mpnn"), DataError, "does not fit chain 'L'"),
+        ([], "inverse_folding", ("none.pdb", "protein-mpnn"), DataError, "no such file"),
+    ],
+)
+def test_what_is_missing_is_named(files, models, plan, given, error, message):
+    folder, _ = files
+    source, model = (None if each is None else folder / each for each in given)
+    with pytest.raises(error, match=message):
+        score_file(
+            models,
+            WILD,
+            folder / "scores.csv",
+            plan=plan,
+            structure=StructureInput(source, model),
+            device="cpu",
+            say=lambda _: None,
+        )
+
+
+def test_insertions_have_no_place_in_a_backbone(files):
+    folder, _ = files
+    (folder / "longer.csv").write_text(f"mutated_sequence\nG{WILD}\n")
+    with pytest.raises(DataError, match="one place for each residue"):
+        score_file(
+            [],
+            WILD,
+            folder / "scores.csv",
+            variants=folder / "longer.csv",
+            plan="inverse_folding",
+            structure=StructureInput(folder / "both.pdb", folder / "protein-mpnn"),
+            device="cpu",
+            say=lambda _: None,
+        )
