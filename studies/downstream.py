@@ -36,8 +36,8 @@ FINETUNED: dict[str, tuple[str, str, int, tuple[str, ...]]] = {
 }
 """By card: the model, what is trained, the cut of the records, settings. Chosen before a result was seen."""
 SEEDS = {"secondary-structure": 1, "paratope": 3, "specificity-cov-rbd": 1}
-MOST_RECORDS = 1500
-"""Cut of either side of a card, by content, so that all cards take about two hours of one core."""
+MOST_RECORDS = 300
+"""Cut of either side of a card, by content, so that all cards take about an hour of one core."""
 CURVE = "32,100,320,1000,all"
 
 

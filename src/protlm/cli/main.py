@@ -24,6 +24,7 @@ VERBS = (
     "prepare",
     "tokenizer",
     "pretrain",
+    "contrast",
     "finetune",
     "predict",
     "mask",

@@ -285,7 +285,7 @@ class ProteinMPNNStructures(LearnedEncoder):
         return [row[: len(each)] for row, each in zip(nodes, structures, strict=True)]
 
 
-_KINDS: dict[str, tuple[Any, Any, Any]] = {
+KINDS: dict[str, tuple[Any, Any, Any]] = {
     "gvp-transformer": (GVPTransformerStructures, GVPTransformer, GVPTransformerSettings),
     "protein-mpnn": (ProteinMPNNStructures, ProteinMPNN, ProteinMPNNSettings),
 }
@@ -313,9 +313,9 @@ def new_structure_encoder(
     ConfigError
         If there is no such kind or argument.
     """
-    if kind not in _KINDS:
-        raise ConfigError(f"unknown structure encoder '{kind}'", hint=did_you_mean(kind, _KINDS))
-    wrapper, network, sizes = _KINDS[kind]
+    if kind not in KINDS:
+        raise ConfigError(f"unknown structure encoder '{kind}'", hint=did_you_mean(kind, KINDS))
+    wrapper, network, sizes = KINDS[kind]
     known = [each.name for each in fields(sizes)]
     for name in arguments or {}:
         if name not in known:
@@ -351,7 +351,7 @@ def load_structure_encoder(name: str | Path, *, device: str = "auto") -> Structu
         raise ModelError(
             f"there is no structure encoder '{name}'",
             hint="expected 3di, a folder that protlm convert made of a published checkpoint, or a Parquet or "
-            f"safetensors file of vectors; new_structure_encoder makes one of {', '.join(_KINDS)}",
+            f"safetensors file of vectors; new_structure_encoder makes one of {', '.join(KINDS)}",
         )
     encoder = _read_folder(path)
     encoder.module.to(pick_device(device))
