@@ -85,7 +85,7 @@ def find_sites(records: Sequence[Record], facts: HeadFacts, batch: Batch) -> Sit
     >>> pair = Record("ab", (Chain("QV"), Chain("D")))
     >>> batch = collate(flatten_records(views([pair], facts)), esm_layout())
     >>> find_sites([pair], facts, batch).of_token.tolist()
-    [-1, 0, 1, -1, 2, -1, -1, 2, -1, 0, 1, -1]
+    [-1, 0, 1, -1, -1, 2, -1, -1, 2, -1, -1, 0, 1, -1]
     """
     num_views = facts.num_views
     places = [_chain_places(record, facts) for record in records]

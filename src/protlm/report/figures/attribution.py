@@ -183,7 +183,7 @@ class AttributionMap:
                 zmax=1,
                 colorscale="RdBu_r",
                 hoverongaps=False,
-                colorbar={"title": {"text": "share"}, "thickness": 12, "tickvals": [-1, 0, 1]},
+                colorbar={"title": {"text": "of largest"}, "thickness": 12, "tickvals": [-1, 0, 1]},
                 customdata=[[f"{chain} {label}" for (chain, label), _ in columns]] * len(self.rows),
                 hovertemplate="%{customdata} %{text}: %{z}<extra></extra>",
             )
