@@ -23,6 +23,14 @@ def _one_thread():
     torch.set_num_threads(before)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory):
+    """Nothing that tests keep goes to the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PROTLM_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def table_model():
     """The class: ``table_model(masked=..., visible=..., couplings=...)``."""

@@ -12,11 +12,14 @@ import pytest
 
 from fixtures.builders import batch_of
 from fixtures.complexes import line_of, write_complexes, write_pdb
+from fixtures.subwords import SUBWORDS
 from protlm.cli.main import main
 from protlm.data.layout import FILE_NAME
+from protlm.errors import ModelError
 from protlm.explain.attention import attention_maps
 from protlm.models.architectures import EsmArchitecture
 from protlm.models.loading import load_model
+from protlm.recipes.explain_attention import explain_attention
 
 TABLES = {
     f"attention_{name}"
@@ -197,6 +200,15 @@ def test_models_that_cannot_part_chains_are_refused_first(place, tmp_path):
     assert status == 1
     assert "the vocabulary lacks the chain separator <sep>" in err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_model_of_sub_words_is_refused_by_name(place, tmp_path, monkeypatch):
+    words = load_model(str(place / "tiny"))
+    words.layout = SUBWORDS
+    monkeypatch.setattr("protlm.recipes.explain_attention.load_models", lambda *_: [words])
+    with pytest.raises(ModelError, match="explain attention needs one residue per token, and model 'tiny'"):
+        explain_attention([str(place / "tiny")], place / "complexes", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_archives_that_lead_outside_are_refused(place, tmp_path):

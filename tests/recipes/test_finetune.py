@@ -5,8 +5,10 @@ import polars as pl
 import pytest
 
 from fixtures.builders import lively_esm, random_residues
-from protlm.errors import ConfigError, DataError, RunError
+from fixtures.subwords import SUBWORDS
+from protlm.errors import ConfigError, DataError, ModelError, RunError
 from protlm.models.heads import HeadConfig
+from protlm.models.loading import load_model
 from protlm.models.predictor import load_predictor, load_predictors
 from protlm.recipes.finetune import finetune
 from protlm.recipes.finetune_config import FinetuneConfig
@@ -417,7 +419,9 @@ def test_the_report_shows_metrics_curve_and_shortfall(model, table, tmp_path):
     assert section is not None
     texts = [block.text for block in section.blocks if hasattr(block, "text")]
     assert any("is not above the baseline 'composition' in AUROC" in text for text in texts)
-    assert sum(type(block).__name__ == "Table" for block in section.blocks) == 4  # two of metrics, identities, labels
+    assert (
+        sum(type(block).__name__ == "Table" for block in section.blocks) == 4
+    )  # two of metrics, identities, labels
 
 
 def test_the_command_line_needs_no_file_of_settings(model, table, tmp_path):
@@ -488,3 +492,12 @@ def test_what_to_learn_must_be_said(model):
         FinetuneConfig.from_dict({"model": model, "data": {}})
     with pytest.raises(ConfigError, match="needs task_data"):
         FinetuneConfig.from_dict({"model": model, "data": {"task": "localisation"}})
+
+
+def test_a_model_of_sub_words_has_no_residue_level(model, table, tmp_path, monkeypatch):
+    words = load_model(model, device="cpu")
+    words.layout = SUBWORDS
+    monkeypatch.setattr("protlm.recipes.finetune.load_encoder", lambda *_: words)
+    settings = config(model, table, steps=2, data={"target": "states", "level": "residue"})
+    with pytest.raises(ModelError, match="finetune --level residue needs one residue per token"):
+        finetune(settings, tmp_path / "run", **QUIET)

@@ -141,7 +141,7 @@ def balance_line(kind: Kind, balance: Balance) -> str:
         return f"labels: median by fold {min(middle):.3g} to {max(middle):.3g}"
     names = sorted(
         {name for own in balance.values() for name in own},
-        key=lambda name: -sum(own.get(name, 0.0) for own in balance.values()),
+        key=lambda name: (-sum(own.get(name, 0.0) for own in balance.values()), name),
     )
     shares = {name: [own.get(name, 0.0) for own in balance.values()] for name in names[:_MOST_NAMES]}
     more = f" and {len(names) - _MOST_NAMES:,} more" if len(names) > _MOST_NAMES else ""

@@ -17,7 +17,7 @@ from protlm.evaluation.variants import ALL, COVERED, METRICS, assay_rows
 from protlm.models.language_model import LanguageModel, Precision
 from protlm.models.members import find_ensemble
 from protlm.models.residue_level import require_residue_level
-from protlm.recipes.evaluated import Say, load_models
+from protlm.recipes.evaluated import Say, known_leakage, load_models
 from protlm.recipes.score_family import open_alignment, split_names
 from protlm.recipes.score_run import run_plan
 from protlm.recipes.table_parts import discard
@@ -153,7 +153,7 @@ def evaluate_variants(
         say,
         FittedModels(say),
     )
-    rows = []
+    rows, wild_types = [], []
     for number, (path, facts) in enumerate(wanted, start=1):
         assay = read_assay(path, facts, invalid=invalid)
         check_spread(assay, path)
@@ -161,6 +161,7 @@ def evaluate_variants(
         say(f"assay {number} of {len(wanted)}: {assay.facts.id}, {len(assay.variants):,} variants")
         for line in assay.report.lines():
             say(f"  {line}")
+        wild_types.append(Record(assay.facts.id, (Chain(assay.facts.wild_type),)))
         scores = scorers.scores(assay)
         _write_scores(run, assay, scores)
         covered = np.isfinite(scores[SITES]) if SITES in scores else None
@@ -169,7 +170,12 @@ def evaluate_variants(
     _write_tables(run, table)
     if run.checkpoints_path.exists():
         discard(run.checkpoints_path)
-    run.write_json("data_manifest.json", {"assays": len(wanted), "left_out": found.left_out})
+    facts = {
+        "assays": len(wanted),
+        "left_out": found.left_out,
+        "leakage": known_leakage(names, wild_types, say),
+    }
+    run.write_json("data_manifest.json", facts)
     run.note(device=str(loaded[0].device) if loaded else "", computation=loaded[0].path if loaded else "")
     run.finish()
     return run

@@ -42,6 +42,7 @@ from protlm.explain.head_tables import (
     summary_table,
 )
 from protlm.models.language_model import LanguageModel, Precision
+from protlm.models.residue_level import require_residue_level
 from protlm.progress import Progress
 from protlm.recipes.archives import is_archive, unpack
 from protlm.recipes.evaluated import Say, load_models
@@ -108,6 +109,7 @@ def explain_attention(
     """
     loaded = load_models(models, device, precision)
     for model in loaded:
+        require_residue_level(model, "explain attention")
         _ = model.layout.separator_ids  # refuses a model of single chains before anything is read
     complexes, facts = _read(Path(structures), None if cases is None else Path(cases), whole_antibody, say)
     complexes, facts["left_out"] = _fitting(complexes, loaded, long, seed, say)

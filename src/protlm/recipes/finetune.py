@@ -18,6 +18,7 @@ from protlm.models.heads import HeadFacts, head_facts
 from protlm.models.language_model import LanguageModel
 from protlm.models.loading import pick_device
 from protlm.models.predictor import HEAD_FOLDER
+from protlm.models.residue_level import require_residue_level
 from protlm.progress import Progress
 from protlm.recipes.finetune_config import ALL, FinetuneConfig
 from protlm.recipes.finetune_data import Source, read_labelled
@@ -179,6 +180,8 @@ def summary_lines(metrics: pl.DataFrame, target: Target, name: str) -> list[str]
 def _prepare(config: FinetuneConfig, device: str, say: Say) -> tuple[Source, Plan, LanguageModel, HeadFacts]:
     """Load, read and divide; nothing is written."""
     encoder = load_encoder(config, device)
+    if config.data.level == "residue":
+        require_residue_level(encoder, "finetune --level residue")
     limit = encoder.layout.max_tokens
     if limit is not None:
         num_chains = 2 if config.data.level == "pair" and config.head.encoder == "concatenated" else 1
@@ -188,6 +191,8 @@ def _prepare(config: FinetuneConfig, device: str, say: Say) -> tuple[Source, Pla
     else:
         source = read_labelled(config.data, max_residues=limit)
         plan = plan_folds(source, config.data)
+    if source.labelled.target.level == "residue":  # a card says so only now
+        require_residue_level(encoder, "finetune --level residue")
     for line in [*source.lines, *plan.lines, *_unseen(source, plan)]:
         say(line)
     width = encoder.module.config.hidden_size

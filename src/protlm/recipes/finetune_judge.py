@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from protlm.evaluation.label_baselines import label_baselines
+from protlm.evaluation.window_baseline import window_baseline
 from protlm.recipes.finetune_split import Fold
 from protlm.statistics.predictions import METRICS, PRIMARY, Draws, Judgement, bootstrap_predictions
 from protlm.types.record import Record
@@ -15,6 +16,7 @@ from protlm.types.target import UNLABELLED, LabelledRecords, Target
 
 NUM_RANKED = 20_000
 """Up to so many rows the classes are ranked too, which takes a sort per class."""
+_RANKED = ("macro_auroc", "macro_auprc")
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,11 @@ def baseline_outcomes(
         For the table.
     """
     learned, asked = labelled.subset(train), [labelled.records[row] for row in fold.test.tolist()]
+    found = {name: predict(learned, asked) for name, predict in label_baselines(labelled.target).items()}
+    found |= window_baseline(labelled, train, fold.valid, fold.test)
     return {
-        name: Outcome(subset, fold.name, seed, fold.test, predict(learned, asked), len(train))
-        for name, predict in label_baselines(labelled.target).items()
+        name: Outcome(subset, fold.name, seed, fold.test, predictions, len(train))
+        for name, predictions in found.items()
     }
 
 
@@ -195,13 +199,13 @@ def _lines(
     shown = {name: found for name in METRICS[target.kind] if name in found.metrics}
     ranked = [_one_hot(labelled, units, own) for own in by_seed] if target.kind == "classes" else []
     if ranked and len(ranked[0].truth) <= NUM_RANKED:
-        shown["macro_auroc"] = _draws("labels", ranked, num_draws)
+        shown |= dict.fromkeys(_RANKED, _draws("labels", ranked, num_draws))
     lines = []
     for metric, draws in shown.items():
         interval = draws.interval(metric)
         if np.isnan(interval.value):
             continue
-        kind = "labels" if metric == "macro_auroc" and target.kind == "classes" else target.kind
+        kind = "labels" if metric in _RANKED and target.kind == "classes" else target.kind
         repeats = ranked if kind != target.kind else [_judgement(labelled, units, own) for own in by_seed]
         own = [_draws(kind, [each], 1).values[draws.metrics.index(metric)] for each in repeats]
         lines.append(

@@ -98,7 +98,7 @@ def _balance(split: str, facts: Mapping[str, Any]) -> list[Table]:
     is_value = facts.get("kind") == "value"
     names = sorted(
         {name for own in balance.values() for name in own},
-        key=lambda name: -sum(own.get(name, 0.0) for own in balance.values()),
+        key=lambda name: (-sum(own.get(name, 0.0) for own in balance.values()), name),
     )
     names = ["low", "median", "high"] if is_value else names[:_MOST_NAMES]
     write = (lambda value: f"{value:.3g}") if is_value else (lambda value: f"{value:.1%}")

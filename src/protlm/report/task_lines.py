@@ -17,6 +17,7 @@ NAMES = {
     "mcc": "MCC",
     "auc01": "AUC0.1",
     "macro_auroc": "macro AUROC",
+    "macro_auprc": "macro AUPRC",
     "macro_auc01": "macro AUC0.1",
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro F1",

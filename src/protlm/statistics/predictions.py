@@ -16,10 +16,11 @@ from protlm.statistics.rank_bootstrap import resampled_spearman
 METRICS: Mapping[str, tuple[str, ...]] = {
     "binary": (*BINARY_METRICS, "auc01", "macro_auroc", "macro_auc01"),
     "classes": ("accuracy", "balanced_accuracy", "macro_f1", "mcc"),
-    "labels": ("macro_auroc", "micro_f1", "macro_f1"),
+    "labels": ("macro_auroc", "macro_auprc", "micro_f1", "macro_f1"),
     "value": ("spearman", "pearson", "rmse", "r2"),
 }
-"""By kind of target. `macro_auroc` and `macro_auc01` of a binary target are means over its parts."""
+"""By kind of target. `macro_auroc` and `macro_auc01` of a binary target are means over its parts. Those of
+labels, and of classes ranked as labels are, are means over labels; `macro_auprc` is of average precision."""
 PRIMARY: Mapping[str, str] = {
     "binary": "auroc",
     "classes": "accuracy",
@@ -233,11 +234,11 @@ def _by_class(codes: np.ndarray, drawn: np.ndarray, num_classes: int) -> np.ndar
 
 
 def _labels(given: np.ndarray, truth: np.ndarray, drawn: np.ndarray) -> np.ndarray:
-    place = BINARY_METRICS.index("auroc")
+    places = [BINARY_METRICS.index(name) for name in ("auroc", "auprc")]
     areas, hits, sums = [], [], []
     for column in range(truth.shape[1]):
         own = truth[:, column].astype(bool)
-        areas.append(classification_metrics(given[:, column], own, counts=drawn)[:, place])
+        areas.append(classification_metrics(given[:, column], own, counts=drawn)[:, places])
         called = given[:, column] >= 0.5
         hits.append(drawn @ (called & own).astype(np.float64))
         sums.append(drawn @ (called.astype(np.float64) + own))

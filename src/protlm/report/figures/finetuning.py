@@ -23,6 +23,7 @@ NAMES = {
     "auroc": "AUROC",
     "auprc": "AUPRC",
     "macro_auroc": "macro AUROC",
+    "macro_auprc": "macro AUPRC",
     "spearman": "Spearman",
     "pearson": "Pearson",
     "rmse": "RMSE",

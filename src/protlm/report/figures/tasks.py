@@ -25,6 +25,7 @@ PANELS = {
     "auprc": "AUPRC",
     "macro_auc01": "macro AUC0.1",
     "macro_auroc": "macro AUROC",
+    "macro_auprc": "macro AUPRC",
     "accuracy": "accuracy",
     "macro_f1": "macro F1",
     "spearman": "Spearman",
