@@ -1,6 +1,6 @@
 """contrast: a sequence tower and a structure tower brought into one space by pairs of the two."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import yaml
 
-from protlm.data.sampling import budget_batches
+from protlm.data.embedding_store import EmbeddingStore, stored_embeddings
 from protlm.data.structure_pairs import StructurePairs
 from protlm.errors import ConfigError, RunError
 from protlm.models.adaptation import num_trained
@@ -31,7 +31,6 @@ from protlm.runs import Run
 from protlm.training.contrastive_job import ContrastiveJob
 from protlm.training.loop import train
 from protlm.training.processes import Processes, is_sharded
-from protlm.types.structure import Backbone
 
 Say = Callable[[str], None]
 
@@ -224,10 +223,13 @@ def _with_vectors(
         return pairs
     made: dict[str, Any] = {}
     if not model.structure.is_trained:
-        with Progress(model.structure.encoder.name, len(pairs), unit="structure") as progress:
-            made["structure_vectors"] = _pooled_structures(
-                model.structure, pairs.backbones, lambda done: progress.advance(units=done)
+        encoder = model.structure.encoder
+        store = EmbeddingStore(folder / "structures", encoder.identity, "mean")
+        with Progress(encoder.name, len(pairs), unit="structure") as progress:
+            found = stored_embeddings(
+                pairs.backbones, store, encoder.embed, on_done=lambda done: progress.advance(units=done)
             )
+        made["structure_vectors"] = np.stack(found)
     if not model.sequence.is_trained and model.sequence.kind != "attention":
         pooling = "begin" if model.sequence.kind == "begin" else "mean"
         if len({len(record.chains) for record in pairs.records}) == 1 == len(pairs.records[0].chains):
@@ -241,17 +243,6 @@ def _with_vectors(
                     on_batch=lambda done: progress.advance(units=done),
                 )
     return replace(pairs, **made)
-
-
-def _pooled_structures(
-    tower: StructureTower, backbones: Sequence[Backbone], on_batch: Callable[[int], None]
-) -> np.ndarray:
-    found = np.zeros((len(backbones), tower.width), dtype=np.float32)
-    for rows in budget_batches(np.array([len(each) for each in backbones]), 4096):
-        with torch.inference_mode():
-            found[rows] = tower([backbones[row] for row in rows.tolist()]).float().cpu().numpy()
-        on_batch(len(rows))
-    return found
 
 
 def _standardise(model: DualTower, learned: StructurePairs) -> None:
