@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from fixtures.complexes import line_of, write_pdb
-from fixtures.structures import cif_text, to_binary_cif
+from fixtures.structure_files import cif_text, to_binary_cif
 from protlm.data.backbone_tables import MISSING, BackboneWriter
 from protlm.data.backbones import BackboneSet, backbone_digest, open_backbones
 from protlm.data.readers.structure import read_structure
@@ -110,9 +110,9 @@ def test_other_tables_and_cut_files_are_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(DataError, match="cannot be read as Parquet"):
         open_backbones(path)
+    far = random_backbone("far", {"A": "MK"})
+    far.coordinates[0] -= 800
     with pytest.raises(DataError, match=r"reaches 4\d\d Å from its centre"):
-        far = random_backbone("far", {"A": "MK"})
-        far.coordinates[0] -= 800
         written(tmp_path / "z.parquet", [far])
     assert not (tmp_path / "z.parquet").exists()
     assert not list(tmp_path.glob("*.part*"))
