@@ -160,13 +160,16 @@ def _neighbours(points: Tensor, batch: ChainBatch, count: int) -> tuple[Tensor, 
     """Give distance and index of the nearest: used residues first, then the others, then padding.
 
     Residues that are not used are as far as the furthest that is, and come by their distance along the chain.
+    Their own neighbours count for nothing, and are themselves.
     """
     distance, index = nearest(points, batch.is_known, count)
-    if distance.isfinite().all():
-        return torch.sqrt(distance.square() + 1e-6), index
+    is_own = ~batch.is_known[..., None]
+    row = torch.arange(points.shape[1], device=points.device)
+    if (distance.isfinite() | is_own).all():
+        exact = torch.sqrt(distance.masked_fill(is_own, 0.0).square() + 1e-6)
+        return exact, torch.where(is_own, row[:, None], index)
     whole = nearest(points, batch.is_known, points.shape[1])[0]
     furthest = whole.masked_fill(whole.isinf(), 0.0).amax(-1, keepdim=True)
-    row = torch.arange(points.shape[1], device=points.device)
     along = (row[:, None] - row).abs() + 0.25 * (row[:, None] > row)
     other = ~(batch.is_known[:, :, None] & batch.is_known[:, None, :])
     rank = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")

@@ -196,15 +196,20 @@ class _OfProteinMPNN:
 class _InOrder(_OfProteinMPNN):
     """ProteinMPNN: further chains are seen whole, then the letters of the chain from first to last."""
 
+    def __init__(
+        self, encoder: ProteinMPNNStructures, backbone: Backbone, size: int, max_tokens: int
+    ) -> None:
+        super().__init__(encoder, backbone, size, max_tokens)
+        self._wild = self._likelihoods(self._letters[None])[0]
+
     def scores(self, variants: Sequence[Variant], *, on_batch: OnBatch = _ignore) -> np.ndarray:
         found = np.full(len(variants), np.nan)
-        wild = self._likelihoods(self._letters[None])[0]
         for rows in _batches(np.arange(len(variants)), self._batch):
             letters = np.tile(self._letters, (len(rows), 1))
             for row, number in zip(letters, rows, strict=True):
                 for mutation in variants[number].mutations:
                     row[mutation.index] = protein_mpnn.LETTERS.index(mutation.mutant)
-            found[rows] = self._likelihoods(letters) - wild
+            found[rows] = self._likelihoods(letters) - self._wild
             on_batch(len(rows))
         return np.where([self._is_told(each) for each in variants], found, np.nan)
 
