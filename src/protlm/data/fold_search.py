@@ -144,7 +144,7 @@ def _by_alignment(
     """Fill in the best hits; give the queries whose hits were too many to reach another fold."""
     if not len(queries) or not len(known):
         return queries[:0]
-    own, others = [texts[row] for row in queries.tolist()], [texts[row] for row in known.tolist()]
+    own, others = [texts[int(row)] for row in queries.tolist()], [texts[int(row)] for row in known.tolist()]
     hits = search(own, others, most_hits=_MOST_HITS, threads=threads)
     row, number = queries[hits["query"].to_numpy()], known[hits["target"].to_numpy()]
     table = hits.with_columns(
@@ -168,8 +168,8 @@ def _by_edits(
     if not len(queries):
         return
     short = np.array([row for row, text in enumerate(texts) if len(text) < 2 * SHORT])
-    others = letters_by_length([texts[row] for row in short.tolist()])
-    for length, (places, letters) in letters_by_length([texts[row] for row in queries.tolist()]).items():
+    others = letters_by_length([texts[int(row)] for row in short.tolist()])
+    for length, (places, letters) in letters_by_length([texts[int(row)] for row in queries.tolist()]).items():
         rows = queries[places]
         order = sorted(others, key=lambda other: -min(length, other) / max(length, other))
         for other in order:
