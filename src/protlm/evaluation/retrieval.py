@@ -277,7 +277,13 @@ def space_rows(
 
 
 def similarity_table(
-    name: str, scores: np.ndarray, clusters: np.ndarray, ids: Sequence[str], *, most: int = 60
+    name: str,
+    scores: np.ndarray,
+    clusters: np.ndarray,
+    ids: Sequence[str],
+    *,
+    most: int = 60,
+    per_cluster: int = 6,
 ) -> pl.DataFrame:
     """Give the scores of some pairs with each other, those of one cluster side by side.
 
@@ -289,11 +295,13 @@ def similarity_table(
         float ``[sequences, structures]``.
     clusters, ids
         Of the pairs.
-    most
-        Pairs to show; those of the largest clusters.
+    most, per_cluster
+        Pairs to show, in all and of one cluster; the largest clusters come first.
     """
     labels, codes, counts = np.unique(clusters, return_inverse=True, return_counts=True)
-    order = np.lexsort((np.arange(len(clusters)), labels[codes], -counts[codes]))[:most]
+    order = np.lexsort((np.arange(len(clusters)), labels[codes], -counts[codes]))
+    place = np.arange(len(order)) - np.repeat(*_begins(codes[order]))
+    order = order[place < per_cluster][:most]
     rows = [
         {
             "model": name,
@@ -306,3 +314,9 @@ def similarity_table(
         for column in order.tolist()
     ]
     return pl.DataFrame(rows)
+
+
+def _begins(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Give where each run of equal codes begins, and how long it is."""
+    begins = np.flatnonzero(np.diff(codes, prepend=codes[0] - 1))
+    return begins, np.diff(begins, append=len(codes))

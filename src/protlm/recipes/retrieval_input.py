@@ -96,15 +96,14 @@ def read_retrieval_input(
     tables = [each for members in seen.values() for each in members if each is not None]
     rows, lines = _held_out(backbones, tables, side, structures)
     judged = _pairs(structures, backbones, clusters, rows)
-    training, said = _training(structures, tables, cluster, train)
+    training, is_grouped, said = _training(structures, tables, cluster, train)
     if cluster is None:
         lines.append("no --cluster: each pair is resampled alone; alike ones make intervals too narrow")
     leakage = {
-        name: _leakage(judged, members, training, is_grouped=cluster is not None)
-        for name, members in seen.items()
+        name: _leakage(judged, members, training, is_grouped=is_grouped) for name, members in seen.items()
     }
     if train is not None:
-        own = _shared(judged, training, is_grouped=cluster is not None)
+        own = _shared(judged, training, is_grouped=is_grouped)
         leakage = {name: own if facts is None else facts for name, facts in leakage.items()}
         leakage = leakage or {"--train": own}
     return RetrievalInput(judged, training, leakage, [*lines, *said, *_leakage_lines(leakage)])
@@ -155,8 +154,8 @@ def _pairs(source: Path | str, backbones: BackboneSet, clusters: list[str], rows
 
 def _training(
     structures: Path | str, tables: Sequence[SeenPairs], cluster: str | None, train: Path | str | None
-) -> tuple[Pairs | None, list[str]]:
-    """Find pairs to fit the baseline on: a file of them, or those that the first Run was trained on."""
+) -> tuple[Pairs | None, bool, list[str]]:
+    """Find pairs to fit the baseline on, whether their clusters are known, and what to say of it."""
     if train is not None:
         backbones, rows = open_backbones(train), None
         source = train
@@ -165,14 +164,17 @@ def _training(
         backbones = open_backbones(source)
         rows = np.flatnonzero(np.isin(np.array(backbones.ids), tables[0].trained["id"].to_list()))
     else:
-        return None, ["no --train and no training Run: the composition baseline is left out"]
+        return None, False, ["no --train and no training Run: the composition baseline is left out"]
     rows = np.arange(len(backbones)) if rows is None else rows
     if not rows.size:
-        return None, [f"{source} has none of the training pairs: the composition baseline is left out"]
+        missing = f"{source} has none of the training pairs: the composition baseline is left out"
+        return None, False, [missing]
     is_labelled = cluster is not None and cluster in backbones.labels.columns
     clusters = _clusters(backbones, cluster if is_labelled else None, source)
     lines = [f"the composition baseline is fitted on {len(rows):,} training pairs of {source}"]
-    return _pairs(source, backbones, clusters, rows), lines
+    if cluster is not None and not is_labelled:
+        lines.append(f"{source} has no column '{cluster}': shared clusters are not counted")
+    return _pairs(source, backbones, clusters, rows), is_labelled, lines
 
 
 def _leakage(
@@ -220,8 +222,9 @@ def _leakage_lines(leakage: Mapping[str, Any]) -> list[str]:
         if facts is None:
             lines.append(f"{name}: leakage is not known, because it does not say what it was trained on")
         else:
+            clusters = f" and {facts['shared_groups']:,} of {facts['groups']:,} clusters"
             lines.append(
-                f"{name}: {facts['shared_chains']:,} of {facts['chains']:,} sequences and "
-                f"{facts['shared_groups']:,} of {facts['groups']:,} clusters are in the training pairs"
+                f"{name}: {facts['shared_chains']:,} of {facts['chains']:,} sequences"
+                f"{clusters if facts['groups'] else ''} are in the training pairs"
             )
     return lines

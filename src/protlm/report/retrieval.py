@@ -19,6 +19,9 @@ from protlm.report.retrieval_lines import (
 )
 from protlm.report.sources import RunSource, read_table
 
+_SHOWN = ("full", "sampled")
+"""Galleries whose tables are not folded."""
+
 
 def retrieval_section(source: RunSource, colours: Mapping[str, str]) -> Section | None:
     """Show retrieval in both directions with its baselines.
@@ -73,7 +76,8 @@ def _tables(metrics: pl.DataFrame) -> list[Table]:
     for (gallery, direction), part in metrics.group_by("gallery", "direction", maintain_order=True):
         rows = [[Cell(text) for text in row] for row in metric_rows(part)]
         caption = f"{heading(str(gallery), str(direction), part)} [95 % interval over clusters]."
-        tables.append(Table(caption, ["", *(NAMES[each] for each in SHORT)], rows, is_folded=True))
+        is_folded = gallery not in _SHOWN
+        tables.append(Table(caption, ["", *(NAMES[each] for each in SHORT)], rows, is_folded=is_folded))
     return tables
 
 
@@ -105,7 +109,8 @@ def _space(source: RunSource) -> list[Block]:
         caption = (
             f"The space of {part['n'][0]:,} {f'windows of {crop} residues' if crop else 'whole pairs'}. "
             "Alignment: squared distance of pairs. Uniformity: log mean exp(−2 d²) without self-pairs; the "
-            "notebook's has them and the positive pairs. Gap: distance of the centroids. Lower is better."
+            "notebook's has them and the positive pairs. Both are better lower. Gap: distance of the "
+            "centroids. Effective rank: how many directions are in use."
         )
         tables.append(Table(caption, ["", *(NAMES[name] for name in names)], rows))
     return tables
@@ -118,9 +123,7 @@ def _maps(source: RunSource) -> list[Block]:
     blocks: list[Block] = []
     for each in figure.similarity_maps(table):
         name = each.table["model"][0]
-        text = (
-            f"{name}: cosine of sequences (rows) with structures (columns); pairs are on the diagonal."
-        )
+        text = f"{name}: cosine of sequences (rows) with structures (columns); pairs are on the diagonal."
         drawing = Figure(each.figure(), f"Similarities of some pairs under {name}, sorted by cluster")
         blocks += [Paragraph(text), drawing]
     return blocks

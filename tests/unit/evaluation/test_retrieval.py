@@ -6,7 +6,7 @@ import pytest
 from fixtures.backbones import HELIX, STRAND, backbone_of_angles
 from protlm.data.backbones import open_backbones
 from protlm.errors import DataError
-from protlm.evaluation.retrieval import Matcher, cosine_scores, judge_gallery
+from protlm.evaluation.retrieval import Matcher, cosine_scores, judge_gallery, similarity_table
 from protlm.evaluation.retrieval_baselines import CompositionMatcher, length_scores
 from protlm.evaluation.retrieval_galleries import build_gallery
 from protlm.evaluation.retrieval_pairs import crop_pairs, distinct_rows, pairs_of
@@ -199,3 +199,11 @@ def test_length_alone_finds_half_or_more_of_held_out_domains(shared_data):
     assert 0.6 < recall(100) < 0.9
     assert 0.5 < recall(260) < 0.7
     assert 0.2 < recall(len(sizes)) < 0.3  # 1,307 domains have 380 lengths or so
+
+
+def test_the_map_shows_a_few_pairs_of_the_largest_clusters():
+    clusters = np.array(["b", "a", "b", "c", "b", "a"])
+    scores = np.arange(36.0).reshape(6, 6)
+    table = similarity_table("m", scores, clusters, list("uvwxyz"), most=4, per_cluster=2)
+    assert table["sequence"].unique(maintain_order=True).to_list() == ["u", "w", "v", "z"]
+    assert table["similarity"].to_list()[:4] == [0.0, 2.0, 1.0, 5.0]
