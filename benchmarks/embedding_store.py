@@ -23,7 +23,7 @@ from protlm.data.backbones import open_backbones
 from protlm.models.structure_encoder import LearnedEncoder, new_structure_encoder
 from protlm.models.structure_features import structure_features
 
-NUM_STRUCTURES, MOST_RESIDUES = 24, 200
+NUM_STRUCTURES, MOST_RESIDUES = 16, 150
 
 
 def main(source: Path) -> None:
