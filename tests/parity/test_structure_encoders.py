@@ -12,10 +12,10 @@ from protlm.models.gvp_transformer import (
     TOKENS,
     GVPTransformer,
     GVPTransformerSettings,
-    batch_atoms,
-    lay_out,
 )
-from protlm.models.protein_mpnn import LETTERS, ProteinMPNN, batch_chains, settings_of
+from protlm.models.protein_mpnn import LETTERS, ProteinMPNN, settings_of
+from protlm.models.protein_mpnn_features import batch_chains
+from protlm.models.structure_batch import batch_atoms, lay_out
 from protlm.models.structure_encoder import GVPTransformerStructures, ProteinMPNNStructures
 from protlm.types.structure import Backbone
 

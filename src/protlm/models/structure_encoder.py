@@ -15,10 +15,12 @@ from torch import Tensor, nn
 
 from protlm.data.sampling import budget_batches
 from protlm.errors import ConfigError, ModelError, did_you_mean
-from protlm.models.gvp_transformer import GVPTransformer, GVPTransformerSettings, batch_atoms, lay_out
+from protlm.models.gvp_transformer import GVPTransformer, GVPTransformerSettings
 from protlm.models.loading import pick_device
 from protlm.models.precomputed import PrecomputedVectors
-from protlm.models.protein_mpnn import Encoded, ProteinMPNN, ProteinMPNNSettings, batch_chains
+from protlm.models.protein_mpnn import Encoded, ProteinMPNN, ProteinMPNNSettings
+from protlm.models.protein_mpnn_features import batch_chains
+from protlm.models.structure_batch import batch_atoms, lay_out
 from protlm.models.three_di import ThreeDiEncoder, padded
 from protlm.types.structure import Backbone
 

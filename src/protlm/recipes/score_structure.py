@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,8 @@ class StructureScorer:
     """Plans that the user named."""
     backbone: Backbone
     path: Path
-    encoder: StructureEncoder
+    model: str
+    device: str
     said: tuple[str, ...]
     max_tokens: int | None
     say: Say
@@ -130,10 +132,15 @@ class StructureScorer:
                 raise ConfigError(f"{members[0]} needs a structure and a model", hint=f"pass {flag}")
         path, chain_id = _parse(str(given.source))
         backbone, lines = lay_along(read_structure(path), wild_type, chain_id, is_alone=given.is_alone)
-        encoder = load_structure_encoder(str(given.model), device=device)
         for line in lines:
             say(line)
-        return cls(tuple(members), backbone, path, encoder, tuple(lines), max_tokens, say)
+        model = str(given.model)
+        return cls(tuple(members), backbone, path, model, device, tuple(lines), max_tokens, say)
+
+    @cached_property
+    def encoder(self) -> StructureEncoder:
+        """The model, loaded when all of the input was read."""
+        return load_structure_encoder(self.model, device=self.device)
 
     def scores(self, name: str, variants: Sequence[Variant]) -> VariantScores:
         """Score variants under one plan; the backbone is encoded once.

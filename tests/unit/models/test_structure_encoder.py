@@ -7,7 +7,7 @@ import torch
 from safetensors.numpy import save_file
 
 from protlm.errors import ConfigError, DataError, ModelError
-from protlm.models.gvp_transformer import lay_out
+from protlm.models.structure_batch import lay_out
 from protlm.models.structure_encoder import load_structure_encoder, new_structure_encoder
 from protlm.models.three_di import three_di
 from protlm.types.structure import Backbone
