@@ -98,7 +98,7 @@ def structures(tmp_path_factory):
     return write(tmp_path_factory.mktemp("structures") / "domains.parquet", chains())
 
 
-def contrast_run(path, structures, *, trained=30, group="fold"):
+def contrast_run(path, structures, *, trained=30, group: str | None = "fold"):
     """Make what contrast leaves behind, without a model: the first rows are training pairs."""
     run = Run.create(path, verb="contrast")
     run.write_config(json.dumps({"data": {"group": group}}))
@@ -107,7 +107,7 @@ def contrast_run(path, structures, *, trained=30, group="fold"):
     table.select(
         "id",
         sequence_key=pl.col("sequence").hash(0).cast(pl.String),
-        cluster=pl.lit(0),
+        cluster=pl.col("fold").rank("dense"),
         side=pl.Series(sides),
     ).write_parquet(run.table_path("pairs"))
     run.write_json("data_manifest.json", {"pairs": {"source": str(structures)}})
@@ -195,6 +195,17 @@ def test_a_folder_of_seeds_is_one_model(tmp_path, structures, monkeypatch):
     assert both == pytest.approx([1, 0])
     assert value(table, "clip", "recall_1", "full") == pytest.approx(0.5)
     assert set(table.filter(pl.col("model") == "clip")["n_seeds"]) == {2}
+
+
+def test_groups_of_the_run_stand_in_where_it_names_no_column(tmp_path, structures, monkeypatch):
+    path = contrast_run(tmp_path / "clip", structures, group=None)
+    monkeypatch.setattr(recipe, "_load", lambda member, device: HandTowers("clip"))
+    run = recipe.evaluate_retrieval(
+        [path], structures, tmp_path / "out", galleries=["in-cluster"], untrained=0, num_draws=10
+    )
+    table = pl.read_parquet(run.table_path("retrieval"))
+    assert set(table["n_groups"]) == {4}
+    assert run.read_json("data_manifest.json")["leakage"]["clip"]["shared_groups"] == 4
 
 
 def test_vectors_are_read_once_and_a_finished_run_is_kept(tmp_path, structures):

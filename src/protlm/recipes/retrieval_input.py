@@ -78,7 +78,8 @@ def read_retrieval_input(
         For each model what its members were trained on. Where that is known and names structures of this
         file, only those are judged that are on `side` for every member.
     cluster
-        Column whose values are resampled and count as alike; each pair for itself if `None`.
+        Column whose values are resampled and count as alike; if `None`, the groups that the first Run kept
+        on one side, else each pair for itself.
     train
         Structures to fit the baseline on; those of the first Run otherwise.
     side
@@ -92,12 +93,12 @@ def read_retrieval_input(
         If fewer than two pairs are left.
     """
     backbones = open_backbones(structures)
-    clusters = _clusters(backbones, cluster, structures)
     tables = [each for members in seen.values() for each in members if each is not None]
+    clusters = _clusters(backbones, cluster, structures, tables)
     rows, lines = _held_out(backbones, tables, side, structures)
-    judged = _pairs(structures, backbones, clusters, rows)
+    judged = _pairs(structures, backbones, clusters or _alone(backbones), rows)
     training, is_grouped, said = _training(structures, tables, cluster, train)
-    if cluster is None:
+    if clusters is None:
         lines.append("no --cluster: each pair is resampled alone; alike ones make intervals too narrow")
     leakage = {
         name: _leakage(judged, members, training, is_grouped=is_grouped) for name, members in seen.items()
@@ -109,9 +110,20 @@ def read_retrieval_input(
     return RetrievalInput(judged, training, leakage, [*lines, *said, *_leakage_lines(leakage)])
 
 
-def _clusters(backbones: BackboneSet, cluster: str | None, source: Path | str) -> list[str]:
+def _alone(backbones: BackboneSet) -> list[str]:
+    return [f"pair {row + 1}" for row in range(len(backbones))]
+
+
+def _clusters(
+    backbones: BackboneSet, cluster: str | None, source: Path | str, tables: Sequence[SeenPairs]
+) -> list[str] | None:
+    """Give the cluster of each by the column, else the group that the first Run kept together, if any."""
     if cluster is None:
-        return [f"pair {row + 1}" for row in range(len(backbones))]
+        known = dict(tables[0].table.select("id", "cluster").iter_rows()) if tables else {}
+        groups = [known.get(name) for name in backbones.ids]
+        if all(group is None for group in groups):
+            return None
+        return [f"pair {row + 1}" if group is None else f"group {group}" for row, group in enumerate(groups)]
     labels = backbones.labels
     if cluster not in labels.columns:
         raise ConfigError(
@@ -169,12 +181,12 @@ def _training(
     if not rows.size:
         missing = f"{source} has none of the training pairs: the composition baseline is left out"
         return None, False, [missing]
-    is_labelled = cluster is not None and cluster in backbones.labels.columns
-    clusters = _clusters(backbones, cluster if is_labelled else None, source)
+    lacks = cluster is not None and cluster not in backbones.labels.columns
+    clusters = None if lacks else _clusters(backbones, cluster, source, tables)
     lines = [f"the composition baseline is fitted on {len(rows):,} training pairs of {source}"]
-    if cluster is not None and not is_labelled:
+    if lacks:
         lines.append(f"{source} has no column '{cluster}': shared clusters are not counted")
-    return _pairs(source, backbones, clusters, rows), is_labelled, lines
+    return _pairs(source, backbones, clusters or _alone(backbones), rows), clusters is not None, lines
 
 
 def _leakage(
