@@ -27,6 +27,8 @@ from protlm.types.structure import Backbone
 KEY = "structure_encoder"
 """Of the kind, in the config.json of a saved encoder."""
 VECTOR_FILES = (".parquet", ".safetensors")
+CPU_RESIDUES, OTHER_RESIDUES = 256, 16384
+"""Of a batch on a CPU, and on anything else."""
 Origin = Literal["centroid", "file"]
 
 
@@ -111,7 +113,7 @@ class LearnedEncoder:
         self,
         structures: Sequence[Backbone],
         *,
-        max_residues: int = 2048,
+        max_residues: int | None = None,
         on_batch: Callable[[int], None] | None = None,
     ) -> list[np.ndarray]:
         """Give float32 ``[residues, dim]`` for each structure, in their order.
@@ -121,13 +123,14 @@ class LearnedEncoder:
         structures
             Backbones; batches are of like length.
         max_residues
-            Of a batch; bounds memory.
+            Of a batch; bounds memory. By the device if `None`: small on a CPU, whose cache larger ones leave.
         on_batch
             Called with the number of structures finished.
         """
         found: list[np.ndarray] = [np.empty(0)] * len(structures)
         lengths = np.array([len(each) for each in structures], dtype=np.int64)
-        for chosen in budget_batches(lengths, max_residues):
+        budget = max_residues or (CPU_RESIDUES if self.device.type == "cpu" else OTHER_RESIDUES)
+        for chosen in budget_batches(lengths, budget):
             with torch.inference_mode():
                 vectors = self.vectors([structures[index] for index in chosen])
             for index, each in zip(chosen, vectors, strict=True):
