@@ -501,3 +501,17 @@ def test_a_model_of_sub_words_has_no_residue_level(model, table, tmp_path, monke
     settings = config(model, table, steps=2, data={"target": "states", "level": "residue"})
     with pytest.raises(ModelError, match="finetune --level residue needs one residue per token"):
         finetune(settings, tmp_path / "run", **QUIET)
+
+
+def test_a_share_of_the_training_records_is_rounded_up_and_nested(model, table):
+    from protlm.data.readers import read_records
+    from protlm.recipes.finetune_split import subset
+
+    records, rows = read_records(table), np.arange(55)
+    sizes = {share: subset(records, rows, share, seed=1) for share in ("20%", "50%", "99%")}
+    assert [len(each) for each in sizes.values()] == [11, 28, 55]
+    assert set(sizes["20%"].tolist()) < set(sizes["50%"].tolist())
+    with pytest.raises(ConfigError, match="numbers or shares"):
+        config(model, table, subsets=[10, "20%"])
+    with pytest.raises(ConfigError, match="subsets"):
+        config(model, table, subsets=["0%"])

@@ -68,7 +68,7 @@ def finetune(
         str | None, typer.Option(help="train several times: 0,1,2, or how many, 3  [default: 0,]")
     ] = None,
     subsets: Annotated[
-        str | None, typer.Option(help="numbers of training records, as in 32,100,all; nested")
+        str | None, typer.Option(help="training records, as in 32,100,all or 20%,40%,all; nested")
     ] = None,
     epochs: Annotated[float | None, typer.Option(help="passes over the training records")] = None,
     random_weights: Annotated[
@@ -157,6 +157,7 @@ def _subsets(text: str) -> list[int | str]:
     from protlm.errors import ConfigError
 
     words = [word.strip() for word in text.split(",") if word.strip()]
-    if wrong := [word for word in words if word != "all" and not word.isdecimal()]:
-        raise ConfigError(f"--subsets {text!r}: {wrong[0]!r} is no number", hint="as in --subsets 32,100,all")
-    return [word if word == "all" else int(word) for word in words]
+    if wrong := [word for word in words if word != "all" and not word.removesuffix("%").isdecimal()]:
+        hint = "as in --subsets 32,100,all or 20%,40%,all"
+        raise ConfigError(f"--subsets {text!r}: {wrong[0]!r} is no number", hint=hint)
+    return [int(word) if word.isdecimal() else word for word in words]

@@ -9,19 +9,20 @@ import numpy as np
 import torch
 import yaml
 
-from protlm.data.embedding_store import EmbeddingStore, stored_embeddings
 from protlm.data.structure_pairs import StructurePairs
 from protlm.errors import ConfigError, RunError
 from protlm.models.adaptation import num_trained
 from protlm.models.dual_tower import DualTower
 from protlm.models.features import cached_features, feature_folder, with_random_weights
 from protlm.models.loading import load_model, pick_device
+from protlm.models.precomputed import PrecomputedVectors
 from protlm.models.structure_encoder import (
     KINDS,
     StructureEncoder,
     load_structure_encoder,
     new_structure_encoder,
 )
+from protlm.models.structure_features import structure_features
 from protlm.models.towers import SequenceTower, StructureTower
 from protlm.objectives.contrastive import Contrastive
 from protlm.progress import Progress
@@ -222,12 +223,16 @@ def _with_vectors(
     if config.data.crop_residues is not None:
         return pairs
     made: dict[str, Any] = {}
-    if not model.structure.is_trained:
+    # precomputed vectors hang on names, not on content
+    if not (model.structure.is_trained or isinstance(model.structure.encoder, PrecomputedVectors)):
         encoder = model.structure.encoder
-        store = EmbeddingStore(folder / "structures", encoder.identity, "mean")
         with Progress(encoder.name, len(pairs), unit="structure") as progress:
-            found = stored_embeddings(
-                pairs.backbones, store, encoder.embed, on_done=lambda done: progress.advance(units=done)
+            found = structure_features(
+                encoder,
+                pairs.backbones,
+                folder / "structures",
+                pooling="mean",
+                on_done=lambda done: progress.advance(units=done),
             )
         made["structure_vectors"] = np.stack(found)
     if not model.sequence.is_trained and model.sequence.kind != "attention":

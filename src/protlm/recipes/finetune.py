@@ -294,7 +294,8 @@ def _judge(
 
 
 def _largest(config: FinetuneConfig) -> str:
-    return str(max(config.subsets, key=lambda each: float("inf") if each == ALL else each))
+    sizes = {each: float(str(each).removesuffix("%")) for each in config.subsets if each != ALL}
+    return ALL if ALL in config.subsets else str(max(sizes, key=lambda each: sizes[each]))
 
 
 def _is_frozen(config: FinetuneConfig) -> bool:

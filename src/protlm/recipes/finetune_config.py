@@ -14,6 +14,9 @@ from protlm.types.target import Kind, Level
 ALL = "all"
 """The subset that has every training record."""
 
+Share = Annotated[str, Field(pattern=r"^([1-9]|[1-9][0-9])%$")]
+"""A part of the training records, from 1% to 99%."""
+
 _COMMON: dict[str, Any] = {"save_every": 200, "tensorboard": False}
 _OFTEN = {"eval_every": 10, "patience": 20}  # a head on features is judged in no time
 _SELDOM = {"eval_every": 40, "patience": 5}
@@ -128,8 +131,8 @@ class FinetuneConfig(BaseConfig):
     """Passes over the training records instead of training.max_steps."""
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     """Of head, adapters, order, dropout, and of what is drawn into a subset."""
-    subsets: tuple[int | Literal["all"], ...] = Field(default=(ALL,), min_length=1)
-    """Numbers of training records; each subset is inside the next larger one."""
+    subsets: tuple[int | Share | Literal["all"], ...] = Field(default=(ALL,), min_length=1)
+    """Numbers of training records, or shares such as ``"20%"``; each subset is inside the next larger one."""
     num_draws: int = Field(default=1000, ge=1)
     """Bootstrap samples."""
 
@@ -155,6 +158,8 @@ class FinetuneConfig(BaseConfig):
     def _check_subsets(cls, subsets: tuple[int | str, ...]) -> tuple[int | str, ...]:
         if any(isinstance(each, int) and each < 2 for each in subsets):
             raise ValueError("a subset needs at least 2 records")
+        if len({isinstance(each, int) for each in subsets if each != ALL}) > 1:
+            raise ValueError("subsets are numbers or shares, not both")
         if len(set(subsets)) != len(subsets):
             raise ValueError("a subset is there twice")
         return subsets

@@ -19,7 +19,7 @@ from protlm.models.language_model import LanguageModel
 from protlm.models.loading import load_model
 from protlm.models.predictor import HEAD_FOLDER, Predictor, load_predictor
 from protlm.objectives.supervised import Supervised, balanced_weights, prior_outputs
-from protlm.recipes.finetune_config import ALL, FinetuneConfig
+from protlm.recipes.finetune_config import FinetuneConfig
 from protlm.recipes.finetune_split import Fold, subset
 from protlm.runs import Run
 from protlm.statistics.predictions import METRICS, prediction_metrics
@@ -61,9 +61,8 @@ class Part:
         records
             All of them.
         """
-        size = ALL if self.subset == ALL else int(self.subset)
-        train = subset(records, self.fold.train, size, seed=self.seed)
-        return train, subset(records, self.fold.valid, size, seed=self.seed)
+        train = subset(records, self.fold.train, self.subset, seed=self.seed)
+        return train, subset(records, self.fold.valid, len(train), seed=self.seed)
 
 
 def parts_of(config: FinetuneConfig, folds: Sequence[Fold], out: Path) -> list[Part]:

@@ -1,5 +1,6 @@
 """Which records a head learns from, is chosen by and is judged on; nested subsets of them."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -145,7 +146,7 @@ def subset(records: Sequence[Record], rows: np.ndarray, size: int | str, *, seed
     rows
         To draw from.
     size
-        How many, or ``"all"``.
+        How many, a share of them such as ``"20%"``, rounded up, or ``"all"``.
     seed
         Another seed draws others.
 
@@ -154,11 +155,15 @@ def subset(records: Sequence[Record], rows: np.ndarray, size: int | str, *, seed
     numpy.ndarray
         Rows in ascending order; all of them where there are no more than `size`.
     """
-    if size == ALL or int(size) >= len(rows):
+    if size == ALL:
+        return rows
+    text = str(size)
+    size = math.ceil(int(text[:-1]) * len(rows) / 100) if text.endswith("%") else int(text)
+    if size >= len(rows):
         return rows
     keys = np.array([record_key(records[row]) for row in rows.tolist()], dtype=np.uint64)
     order = np.argsort(combine(seed, _SUBSET_STREAM, keys), kind="stable")
-    return np.sort(rows[order[: int(size)]])
+    return np.sort(rows[order[:size]])
 
 
 def _check(settings: LabelConfig) -> None:
