@@ -74,7 +74,8 @@ def compare_finetuned(card: str, tuned: Path, frozen: Path) -> pl.DataFrame:
         joined = own.join(rows.select(*keys, "group", "label", "prediction"), on=keys, nulls_equal=True)
         if joined.height != rows.height * own["seed"].n_unique():
             raise ValueError(f"{tuned} and {frozen} did not judge the same rows of {card}")
-        draws["fine-tuned"] = _draws(kind, joined, "own")
+        if not draws:
+            draws["fine-tuned"] = _draws(kind, joined, "own")
         draws[str(method)] = _draws(kind, joined.filter(pl.col("seed") == joined["seed"][0]), "prediction")
     tuned_draws = draws["fine-tuned"]
     return pl.DataFrame([_line(name, each, tuned_draws, metric) for name, each in draws.items()])
