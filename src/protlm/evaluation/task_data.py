@@ -36,7 +36,7 @@ def build_task(
     skip_filters
         Names of filters that are not applied.
     max_records
-        Cut of either side of a given split, or of all records; as the card says if not given.
+        Cut of either side of a given split, of all records, or of native pairs; else as the card says.
 
     Raises
     ------
@@ -62,10 +62,10 @@ def build_task(
     if card.receptor == "antibody" and card.level != "residue":
         records = with_germline(records, card.data[0], lines)
     numbers = range(card.seeds if seeds is None else seeds)
+    most = card.max_records if max_records is None else max_records
     if isinstance(card.target, ShuffledPairs):
-        data = shuffled_examples(card, card.target, records, numbers, counts, lines)
+        data = shuffled_examples(card, card.target, records, numbers, most, counts, lines)
     else:
-        most = card.max_records if max_records is None else max_records
         data = labelled_examples(card, records, numbers, most, counts, lines)
     data.counts = {reason: count for reason, count in counts.items() if count}
     data.lines = [*lines, *(f"left out: {count:,} × {reason}" for reason, count in data.counts.items())]

@@ -1,6 +1,5 @@
 """Records with a class, labels, a number, or a class per residue, as the examples of a task."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,6 +12,7 @@ from protlm.data.groups import cdr3_of
 from protlm.data.split_report import SplitReport
 from protlm.errors import DataError
 from protlm.evaluation.cards import BySource, ShuffledPairs, Split, TaskCard
+from protlm.evaluation.task_cut import cut_rows
 from protlm.evaluation.task_examples import TaskData, Trial, content_of, look_at_split, sources_of
 from protlm.evaluation.task_files import DATASET, text_of
 from protlm.evaluation.task_labels import merge_labels, read_labels
@@ -52,7 +52,8 @@ def labelled_examples(
     else:
         values, target = read_labels(card, card.target, records, counts)
     kept, labels = _unique(card, records, values, target, counts)
-    kept, labels = _cut(card, kept, labels, most, lines)
+    rows = cut_rows(card, kept, most, lines)
+    kept, labels = [kept[row] for row in rows], [labels[row] for row in rows]
     _check_classes(card, labels, target)
     trials, reports = [], {}
     for split in card.splits:
@@ -125,34 +126,6 @@ def _unique(
         kept.append(records[rows[0]])
         labels.append(value)
     return kept, labels
-
-
-def _cut(
-    card: TaskCard, records: list[Record], labels: list[Any], most: int | None, lines: list[str]
-) -> tuple[list[Record], list[Any]]:
-    """Keep at most so many records of each side of a given split, by the hash of their content."""
-    if most is None or len(records) <= most:
-        return records, labels
-    given = [split for split in card.splits if split.train]
-    order = sorted(range(len(records)), key=lambda row: _hash(records[row]))
-    filled: Counter[tuple[str, str]] = Counter()
-    chosen = []
-    for row in order:
-        own = [(split.name, _side(records[row], split)) for split in given] or [("all", "all")]
-        if any(side and filled[name, side] < most for name, side in own):
-            chosen.append(row)
-            filled.update(own)
-    chosen.sort()
-    if len(chosen) < len(records):
-        where = "of each side of a given split" if given else "of all"
-        lines.append(f"CUT to {len(chosen):,} of {len(records):,} records, by content: {most:,} {where}")
-    return [records[row] for row in chosen], [labels[row] for row in chosen]
-
-
-def _side(record: Record, split: Split) -> str:
-    text = text_of(record, str(split.column))
-    sides = {"train": split.train, "valid": split.valid, "test": split.test}
-    return next((name for name, values in sides.items() if text in values), "")
 
 
 def _check_classes(card: TaskCard, labels: Sequence[Any], target: Target) -> None:
@@ -264,7 +237,3 @@ def _report(
     is_one = len(folded.rounds.tested) == 1
     folds = np.where(tested, "test", "train") if is_one else folded.folds.astype(np.str_)
     return look_at_split(card, split, own, folds, folded.groups, words)
-
-
-def _hash(record: Record) -> bytes:
-    return hashlib.blake2b("|".join(content_of(record)).encode(), digest_size=8).digest()

@@ -12,6 +12,7 @@ from protlm.data.splits import Groups, assign_folds
 from protlm.errors import DataError
 from protlm.evaluation.cards import ShuffledPairs, Split, TaskCard
 from protlm.evaluation.probes import all_rounds
+from protlm.evaluation.task_cut import cut_rows
 from protlm.evaluation.task_examples import TaskData, Trial, content_of, look_at_split, sources_of
 from protlm.evaluation.task_files import text_of
 from protlm.evaluation.task_splits import key_groups
@@ -24,6 +25,7 @@ def shuffled_examples(
     target: ShuffledPairs,
     records: list[Record],
     seeds: range,
+    most: int | None,
     counts: Counter[str],
     lines: list[str],
 ) -> TaskData:
@@ -37,6 +39,8 @@ def shuffled_examples(
         Pairs as they were read.
     seeds
         Of folds and shuffles.
+    most
+        Cut of the native pairs; `None` keeps all.
     counts
         Filled with what was left out, by reason.
     lines
@@ -44,6 +48,7 @@ def shuffled_examples(
     """
     pool, repeated = distinct_pairs(records)
     counts.update(repeated)
+    pool = [pool[row] for row in cut_rows(card, pool, most, lines)]
     within = None if target.within is None else [text_of(record, target.within) for record in pool]
     everything: list[Record] = list(pool)
     place = {content_of(record): row for row, record in enumerate(pool)}

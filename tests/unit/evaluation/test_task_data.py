@@ -112,6 +112,16 @@ def test_shuffled_pairs_are_the_positive_class_and_balanced(tmp_path, frame):
     assert data.reports["chain"].shared_chains == 0
 
 
+def test_a_cut_keeps_so_many_native_pairs_before_they_are_shuffled(tmp_path, frame):
+    task = card(
+        target={"kind": "shuffled-pairs"},
+        splits=[{"name": "chain", "by": ["chain", "clonotype"], "folds": 3}],
+    )
+    data = build(tmp_path, frame, task, seeds=1, max_records=24)
+    assert len(data.trials[0].rows) == 48
+    assert any(line == "CUT to 24 of 60 records, by content: 24 of all" for line in data.lines)
+
+
 def test_files_against_each_other_lose_what_they_share(tmp_path, frame):
     other, third = {"name": "other", "file": "other.tsv"}, {"name": "third", "file": "third.tsv"}
     task = card(
