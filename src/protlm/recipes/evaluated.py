@@ -314,6 +314,9 @@ def say_leakage(name: str, records: Sequence[Record], say: Say) -> dict[str, Any
         say(f"leakage, {name}: not known, because it is no Run of protlm")
         return None
     run = Run.open(name)
+    if not (run.path / "data_manifest.json").is_file():
+        say(f"leakage, {name}: not known, because the Run does not say what it was trained on")
+        return None
     manifest = run.read_json("data_manifest.json")
     facts: dict[str, Any] = {}
     for part, purpose in (("train", "training"), ("eval", "evaluation")):
