@@ -26,6 +26,9 @@ def contrast(
         float | None, typer.Option(help="clusters of sequences by MMseqs2 instead")
     ] = None,
     crop: Annotated[int | None, typer.Option(help="residues of the windows that are read")] = None,
+    segments: Annotated[
+        int | None, typer.Option(help="equal parts of a molecule that are pooled apart  [default: 1]")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="sequence tower: Run, folder or name")] = None,
     train: Annotated[
         str | None, typer.Option(help="of the sequence tower: frozen, last, full or lora  [default: full]")
@@ -54,6 +57,7 @@ def contrast(
         "data.group": group,
         "data.cluster_identity": cluster_identity,
         "data.crop_residues": crop,
+        "segments": segments,
         "sequence.model": model,
         "sequence.adapt.kind": train,
         "structure.encoder": encoder,

@@ -23,9 +23,9 @@ class StructurePairs:
     keys: np.ndarray
     """Content key of each, uint64, from which the order is drawn."""
     sequence_vectors: np.ndarray | None = None
-    """Pooled states of a frozen sequence tower, float32 ``[n, w]``."""
+    """Pooled states of a frozen sequence tower, float32 ``[n, segments, w]``."""
     structure_vectors: np.ndarray | None = None
-    """Pooled states of a frozen structure tower, float32 ``[n, w]``."""
+    """Pooled states of a frozen structure tower, float32 ``[n, segments, w]``."""
 
     def __len__(self) -> int:
         return len(self.records)

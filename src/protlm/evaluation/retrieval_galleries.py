@@ -67,7 +67,7 @@ def build_gallery(name: GalleryName, pairs: Pairs, *, others: int = 31, seed: in
 def _distances(name: str, pairs: Pairs) -> np.ndarray:
     if name == "hard-length":
         return np.abs(pairs.lengths[:, None] - pairs.lengths[None]).astype(np.float64)
-    shares = composition_of(pairs)
+    shares = composition_of(pairs)[:, 0]
     norms = (shares**2).sum(axis=1)
     return norms[:, None] + norms[None] - 2 * shares @ shares.T
 

@@ -11,28 +11,45 @@ _HELIX_RUN, _STRAND_RUN = 4, 3
 """Fewest residues in a row with the angles of one."""
 
 
-def secondary_shares(backbone: Backbone) -> np.ndarray:
-    """Give the shares of `CLASSES` among the resolved residues, float64 ``[3]``.
+def secondary_classes(backbone: Backbone) -> np.ndarray:
+    """Give the place in `CLASSES` of each residue, int64 ``[residues]``; -1 of one that is not resolved.
 
     Helix: at least four bonded residues in a row with φ from -100° to -30° and ψ from -80° to 5°. Strand: at
     least three with φ from -180° to -80° and ψ from 90° to 180° or below -150°. An angle over a break is no
-    angle. Coarser than DSSP, which looks at hydrogen bonds; NaN where no residue is resolved.
+    angle. Coarser than DSSP, which looks at hydrogen bonds.
 
     Parameters
     ----------
     backbone
         Of any chains.
     """
-    is_resolved = backbone.is_resolved
-    if not is_resolved.any():
-        return np.full(len(CLASSES), np.nan)
     phi, psi = backbone_angles(backbone)
     with np.errstate(invalid="ignore"):
         helix = (phi >= -100) & (phi <= -30) & (psi >= -80) & (psi <= 5)
         strand = (phi <= -80) & ((psi >= 90) | (psi <= -150))
-    counts = [_in_runs(helix, _HELIX_RUN).sum(), _in_runs(strand, _STRAND_RUN).sum()]
-    total = int(is_resolved.sum())
-    return np.array([*counts, total - sum(counts)]) / total
+    found = np.full(len(backbone), CLASSES.index("other"), dtype=np.int64)
+    found[_in_runs(helix, _HELIX_RUN)] = CLASSES.index("helix")
+    found[_in_runs(strand, _STRAND_RUN)] = CLASSES.index("strand")
+    found[~backbone.is_resolved] = -1
+    return found
+
+
+def secondary_shares(backbone: Backbone, segments: int = 1) -> np.ndarray:
+    """Give the shares of `CLASSES` among the resolved residues of each segment, float64 ``[segments, 3]``.
+
+    Parameters
+    ----------
+    backbone
+        Of any chains.
+    segments
+        Equal runs of residues, as towers pool them; NaN for one without a resolved residue.
+    """
+    classes = secondary_classes(backbone)
+    segment = np.arange(len(classes)) * segments // max(1, len(classes))
+    counts = np.zeros((segments, len(CLASSES)))
+    np.add.at(counts, (segment[classes >= 0], classes[classes >= 0]), 1)
+    with np.errstate(invalid="ignore"):
+        return counts / counts.sum(axis=1, keepdims=True)
 
 
 def backbone_angles(backbone: Backbone) -> tuple[np.ndarray, np.ndarray]:

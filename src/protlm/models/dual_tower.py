@@ -35,7 +35,7 @@ from protlm.types.structure import Backbone
 
 SEQUENCE_FOLDER, STRUCTURE_FOLDER, HEADS_FOLDER = "model", "structure_encoder", "heads"
 _HEADS = ("sequence_head", "structure_head", "temperature", "sequence.pooling")
-_FORMAT = 1
+_FORMAT = 2
 
 
 class DualTower(nn.Module):
@@ -68,7 +68,12 @@ class DualTower(nn.Module):
     ) -> None:
         super().__init__()
         self.sequence, self.structure, self.name = sequence, structure, name
-        self.dim = sequence_head.dim
+        if sequence.segments != structure.segments:
+            raise ModelError(
+                f"the sequence tower pools {sequence.segments} segments, the other {structure.segments}",
+                hint="give both the same number",
+            )
+        self.dim = sequence_head.dim * sequence.segments
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.sequence_head = Projection(sequence.width, sequence_head)
@@ -181,11 +186,14 @@ class DualTower(nn.Module):
         seed
             Of the weights.
         """
-        sequence = SequenceTower(with_random_weights(self.sequence.encoder, seed=seed), self.sequence.kind)
+        segments = self.sequence.segments
+        sequence = SequenceTower(
+            with_random_weights(self.sequence.encoder, seed=seed), self.sequence.kind, segments
+        )
         encoder = _with_new_weights(self.structure.encoder, seed)
         fresh = DualTower(
             sequence,
-            StructureTower(encoder, is_trained=self.structure.is_trained),
+            StructureTower(encoder, is_trained=self.structure.is_trained, segments=segments),
             sequence_head=self.sequence_head.settings,
             structure_head=self.structure_head.settings,
             temperature=self.temperature.settings,
@@ -220,6 +228,7 @@ class DualTower(nn.Module):
         return {
             "format_version": _FORMAT,
             "pooling": self.sequence.kind,
+            "segments": self.sequence.segments,
             "is_structure_trained": self.structure.is_trained,
             "sequence_head": self.sequence_head.settings.model_dump(),
             "structure_head": self.structure_head.settings.model_dump(),
@@ -248,13 +257,18 @@ def load_dual_tower(run: Run | Path | str, *, device: str = "auto") -> DualTower
     if not (folder / "heads.json").is_file():
         raise ModelError(f"'{path}' holds no pair of towers", hint="name a finished Run of protlm contrast")
     facts = json.loads((folder / "heads.json").read_text())
+    if facts.get("format_version") != _FORMAT:
+        raise ModelError(
+            f"{folder / 'heads.json'} has format version {facts.get('format_version')}, expected {_FORMAT}",
+            hint="train it again",
+        )
     encoder = load_model(path / SEQUENCE_FOLDER, device=device)
     encoder.name = path.resolve().name
+    structures = _load_structure(path / STRUCTURE_FOLDER, device)
+    segments = facts["segments"]
     model = DualTower(
-        SequenceTower(encoder, facts["pooling"]),
-        StructureTower(
-            _load_structure(path / STRUCTURE_FOLDER, device), is_trained=facts["is_structure_trained"]
-        ),
+        SequenceTower(encoder, facts["pooling"], segments),
+        StructureTower(structures, is_trained=facts["is_structure_trained"], segments=segments),
         sequence_head=ProjectionConfig.model_validate(facts["sequence_head"]),
         structure_head=ProjectionConfig.model_validate(facts["structure_head"]),
         temperature=TemperatureConfig.model_validate(facts["temperature"]),

@@ -3,13 +3,17 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from protlm.errors import ModelError
 from protlm.types.batch import Batch
 
 HeadPooling = Literal["mean", "begin", "attention"]
+_LEAST = 1e-12
+"""Of a sum of weights; the highest weight of a chain is at least 1."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +28,13 @@ class ResidueStates:
     num_chains: int
 
     def means(self) -> Float[Tensor, "c d"]:
-        """Give the mean over the residues of each chain."""
-        return self._sum(self.sizes) / self._total(self.sizes)[:, None]
+        """Give the mean over the residues of each chain; 0 for one without any."""
+        return self._sum(self.sizes) / self._total(self.sizes).clamp_min(_LEAST)[:, None]
 
     def weighted(self, scores: Float[Tensor, " r"]) -> Float[Tensor, "c d"]:
         """Give the mean over the residues of each chain with the softmax of some scores as weights.
+
+        It is 0 for a chain without any.
 
         Parameters
         ----------
@@ -38,7 +44,7 @@ class ResidueStates:
         highest = scores.new_full((self.num_chains,), -torch.inf)
         highest = highest.scatter_reduce(0, self.chain, scores.detach(), reduce="amax")
         weights = (scores - highest[self.chain]).exp() * self.sizes
-        return self._sum(weights) / self._total(weights)[:, None]
+        return self._sum(weights) / self._total(weights).clamp_min(_LEAST)[:, None]
 
     def _sum(self, weights: Tensor) -> Tensor:
         sums = self.values.new_zeros(self.num_chains, self.values.shape[1])
@@ -115,6 +121,57 @@ class Pooling(nn.Module):
         if self.score is None:
             return states.means()
         return states.weighted(self.score(states.values)[:, 0])
+
+
+def in_segments(states: ResidueStates, segments: int) -> ResidueStates:
+    """Part each chain into equal runs of residues, which are then pooled apart.
+
+    Residue i of n, 0-based, is in segment ⌊i · segments / n⌋; some are empty where there are fewer residues.
+
+    Parameters
+    ----------
+    states
+        A residue under each token, the chains one after another, in the order of their residues.
+    segments
+        Of each chain, at least 1.
+
+    Raises
+    ------
+    ModelError
+        If a token has several residues, whose segments may differ.
+    """
+    if segments == 1:
+        return states
+    if bool((states.sizes > 1).any()):
+        raise ModelError(
+            "this tokenizer puts several residues into one token, which may be in two segments",
+            hint="take segments 1, or a model of residues",
+        )
+    count = torch.bincount(states.chain, minlength=states.num_chains)
+    first = torch.cumsum(count, 0) - count
+    place = torch.arange(len(states.chain), device=states.chain.device) - first[states.chain]
+    segment = place * segments // count[states.chain]
+    return ResidueStates(
+        states.values, states.chain * segments + segment, states.sizes, states.num_chains * segments
+    )
+
+
+def segment_means(vectors: np.ndarray, counts: np.ndarray, segments: int) -> np.ndarray:
+    """Give the mean of each segment of one molecule, float32 ``[segments, d]``; 0 where nothing counts.
+
+    Parameters
+    ----------
+    vectors
+        float32 ``[residues, d]``.
+    counts
+        Whether a residue counts, bool ``[residues]``; all have their place.
+    segments
+        At least 1; see `in_segments`.
+    """
+    chain = torch.zeros(len(vectors), dtype=torch.int64)
+    sizes = torch.from_numpy(counts.astype(np.float32))
+    states = ResidueStates(torch.from_numpy(np.array(vectors, dtype=np.float32)), chain, sizes, 1)
+    return in_segments(states, segments).means().numpy()
 
 
 def begin_states(hidden: Float[Tensor, "t d"], batch: Batch) -> Float[Tensor, "s d"]:

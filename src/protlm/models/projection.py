@@ -19,7 +19,7 @@ class ProjectionConfig(BaseConfig):
 
     kind: Literal["linear", "mlp"] = "linear"
     dim: int = Field(default=128, ge=2)
-    """Of the shared space; the same for both towers."""
+    """Of the shared space, for each segment; the same for both towers."""
     hidden_size: int | None = Field(default=None, ge=1)
     """Of `mlp`; the tower's width if not given."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
@@ -29,7 +29,7 @@ class ProjectionConfig(BaseConfig):
 
 
 class Projection(nn.Module):
-    """Maps pooled states to unit vectors.
+    """Maps the pooled states of segments to unit vectors.
 
     Parameters
     ----------
@@ -62,13 +62,14 @@ class Projection(nn.Module):
         Parameters
         ----------
         states
-            ``[n, width]``.
+            Pooled, of any number of segments.
         """
+        states = states.flatten(0, 1)
         self.mean.copy_(states.mean(dim=0))
         self.sd.copy_(states.std(dim=0, correction=0).clamp_min(1e-6))
 
-    def forward(self, states: Float[Tensor, "n w"]) -> Float[Tensor, "n d"]:
-        """Give unit vectors.
+    def forward(self, states: Float[Tensor, "n k w"]) -> Float[Tensor, "n kd"]:
+        """Give unit vectors: the segments of each, mapped alike, side by side.
 
         Parameters
         ----------
@@ -76,7 +77,7 @@ class Projection(nn.Module):
             Pooled.
         """
         projected = self.layers((states.float() - self.mean) / self.sd)
-        return nn.functional.normalize(projected, dim=-1)
+        return nn.functional.normalize(projected.flatten(1), dim=-1)
 
 
 class TemperatureConfig(BaseConfig):

@@ -7,6 +7,7 @@ import numpy as np
 
 from protlm.data.embedding_store import EmbeddingStore, StorePooling, stored_embeddings
 from protlm.models.features import feature_folder
+from protlm.models.pooling import segment_means
 from protlm.models.structure_encoder import StructureEncoder
 from protlm.types.structure import Backbone
 
@@ -36,3 +37,37 @@ def structure_features(
     """
     store = EmbeddingStore(folder or feature_folder() / "structures", encoder.identity, pooling)
     return stored_embeddings(backbones, store, encoder.embed, on_done=on_done)
+
+
+def segment_features(
+    encoder: StructureEncoder,
+    backbones: Sequence[Backbone],
+    segments: int,
+    folder: Path | None = None,
+    *,
+    on_done: Callable[[int], None] | None = None,
+) -> np.ndarray:
+    """Give the mean embedding of each segment of backbones over its resolved residues, 0 where there is none.
+
+    Parameters
+    ----------
+    encoder, backbones, folder, on_done
+        As for `structure_features`.
+    segments
+        Of each backbone; see `in_segments`.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 ``[n, segments, d]``.
+    """
+    if segments == 1:
+        means = structure_features(encoder, backbones, folder, pooling="mean", on_done=on_done)
+        return np.stack(means)[:, None]
+    found = structure_features(encoder, backbones, folder, on_done=on_done)
+    return np.stack(
+        [
+            segment_means(vectors, backbone.is_resolved, segments)
+            for vectors, backbone in zip(found, backbones, strict=True)
+        ]
+    )

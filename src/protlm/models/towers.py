@@ -13,7 +13,7 @@ from protlm.data.flat import flatten_records
 from protlm.data.roles import with_roles
 from protlm.errors import ModelError
 from protlm.models.language_model import LanguageModel
-from protlm.models.pooling import Pooling, ResidueStates, begin_states
+from protlm.models.pooling import Pooling, ResidueStates, begin_states, in_segments
 from protlm.models.structure_encoder import StructureEncoder
 from protlm.types.batch import Batch
 from protlm.types.record import Record
@@ -23,7 +23,7 @@ TowerPooling = Literal["mean", "begin", "attention"]
 
 
 class SequenceTower(nn.Module):
-    """One vector per record from a language model, over the residues of all its chains.
+    """A vector for each segment of a record from a language model, over the residues of all its chains.
 
     Parameters
     ----------
@@ -31,13 +31,19 @@ class SequenceTower(nn.Module):
         Its own head is not used.
     pooling
         ``mean`` or ``attention`` over residues, or ``begin`` for the state of the begin token.
+    segments
+        Equal parts of a record, its chains laid end to end, that are pooled apart; see `in_segments`.
     """
 
-    def __init__(self, encoder: LanguageModel, pooling: TowerPooling) -> None:
+    def __init__(self, encoder: LanguageModel, pooling: TowerPooling, segments: int = 1) -> None:
         super().__init__()
         if pooling == "begin" and not encoder.layout.begin:
             raise ModelError(f"model '{encoder.name}' has no begin token", hint="pool by the mean instead")
-        self.encoder = encoder
+        if pooling == "begin" and segments > 1:
+            raise ModelError(
+                f"the begin token is one, and {segments} segments are asked for", hint="pool by the mean"
+            )
+        self.encoder, self.segments = encoder, segments
         self.kind: TowerPooling = pooling
         self.width = int(encoder.module.config.hidden_size)
         self.pooling = Pooling(pooling, self.width)
@@ -59,8 +65,8 @@ class SequenceTower(nn.Module):
         layout = self.encoder.layout
         return collate(flatten_records(with_roles(records, layout)), layout)
 
-    def forward(self, batch: Batch) -> Float[Tensor, "n w"]:
-        """Give the pooled state of each record.
+    def forward(self, batch: Batch) -> Float[Tensor, "n k w"]:
+        """Give the pooled states of the segments of each record.
 
         Parameters
         ----------
@@ -70,15 +76,16 @@ class SequenceTower(nn.Module):
         batch = batch.to(self.encoder.device)
         hidden = self.encoder.hidden(batch).float()
         if self.kind == "begin":
-            return begin_states(hidden, batch)
+            return begin_states(hidden, batch)[:, None]
         inside = batch.is_residue
         sizes = (batch.residue_stop - batch.residue_start)[inside].to(hidden.dtype)
         record = batch.sequence_index.long()[inside]
-        return self.pooling(ResidueStates(hidden[inside], record, sizes, batch.num_sequences))
+        states = ResidueStates(hidden[inside], record, sizes, batch.num_sequences)
+        return self.pooling(in_segments(states, self.segments)).unflatten(0, (-1, self.segments))
 
 
 class StructureTower(nn.Module):
-    """One vector per backbone: the mean over residues whose N, CA and C are resolved.
+    """A vector for each segment of a backbone: the mean over residues whose N, CA and C are resolved.
 
     Parameters
     ----------
@@ -86,11 +93,14 @@ class StructureTower(nn.Module):
         Any; one with weights becomes part of this module.
     is_trained
         Whether its weights are.
+    segments
+        As for `SequenceTower`; residues that are not resolved have their place too.
     """
 
-    def __init__(self, encoder: StructureEncoder, *, is_trained: bool) -> None:
+    def __init__(self, encoder: StructureEncoder, *, is_trained: bool, segments: int = 1) -> None:
         super().__init__()
         self.encoder, self.is_trained, self.width = encoder, is_trained, encoder.dim
+        self.segments = segments
         self.network: nn.Module | None = getattr(encoder, "module", None)
         if is_trained and self.network is None:
             raise ModelError(
@@ -115,8 +125,8 @@ class StructureTower(nn.Module):
             self.network.eval()
         return self
 
-    def forward(self, backbones: Sequence[Backbone]) -> Float[Tensor, "n w"]:
-        """Give the pooled state of each backbone; 0 where nothing is resolved.
+    def forward(self, backbones: Sequence[Backbone]) -> Float[Tensor, "n k w"]:
+        """Give the pooled states of the segments of each backbone; 0 where nothing is resolved.
 
         Parameters
         ----------
@@ -124,12 +134,12 @@ class StructureTower(nn.Module):
             At least one.
         """
         with torch.set_grad_enabled(self.is_trained and torch.is_grad_enabled()):
-            states, _ = self.encoder.states(backbones)
-        resolved = torch.zeros(states.shape[:2], dtype=states.dtype)
-        for row, backbone in enumerate(backbones):
-            resolved[row, : len(backbone)] = torch.from_numpy(backbone.is_resolved)
-        resolved = resolved.to(states.device)
-        return (states * resolved[..., None]).sum(dim=1) / resolved.sum(dim=1).clamp_min(1.0)[:, None]
+            states, is_residue = self.encoder.states(backbones)
+        resolved = torch.from_numpy(np.concatenate([each.is_resolved for each in backbones]))
+        row = torch.nonzero(is_residue)[:, 0]
+        sizes = resolved.to(states.device, states.dtype)
+        found = ResidueStates(states[is_residue], row, sizes, len(backbones))
+        return in_segments(found, self.segments).means().unflatten(0, (-1, self.segments))
 
 
 def _freeze_unread(encoder: LanguageModel) -> None:

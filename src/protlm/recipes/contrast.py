@@ -1,7 +1,8 @@
 """contrast: a sequence tower and a structure tower brought into one space by pairs of the two."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,15 @@ from protlm.data.structure_pairs import StructurePairs
 from protlm.errors import ConfigError, RunError
 from protlm.models.adaptation import num_trained
 from protlm.models.dual_tower import DualTower
-from protlm.models.features import cached_features, feature_folder, with_random_weights
+from protlm.models.features import (
+    Pooling,
+    cached_features,
+    cached_residue_states,
+    feature_folder,
+    with_random_weights,
+)
 from protlm.models.loading import load_model, pick_device
+from protlm.models.pooling import segment_means
 from protlm.models.precomputed import PrecomputedVectors
 from protlm.models.structure_encoder import (
     KINDS,
@@ -22,7 +30,7 @@ from protlm.models.structure_encoder import (
     load_structure_encoder,
     new_structure_encoder,
 )
-from protlm.models.structure_features import structure_features
+from protlm.models.structure_features import segment_features
 from protlm.models.towers import SequenceTower, StructureTower
 from protlm.objectives.contrastive import Contrastive
 from protlm.progress import Progress
@@ -32,6 +40,7 @@ from protlm.runs import Run
 from protlm.training.contrastive_job import ContrastiveJob
 from protlm.training.loop import train
 from protlm.training.processes import Processes, is_sharded
+from protlm.types.record import Record
 
 Say = Callable[[str], None]
 
@@ -153,8 +162,10 @@ def build_towers(config: ContrastConfig, device: str) -> DualTower:
     if config.sequence.random_weights:
         encoder = with_random_weights(encoder, seed=config.seed)
     config.sequence.adapt.apply(encoder, seed=config.seed)  # type: ignore[attr-defined]
-    sequence = SequenceTower(encoder, config.sequence.pooling)
-    structure = StructureTower(_structure_encoder(config, device), is_trained=config.structure.is_trained)
+    sequence = SequenceTower(encoder, config.sequence.pooling, config.segments)
+    structure = StructureTower(
+        _structure_encoder(config, device), is_trained=config.structure.is_trained, segments=config.segments
+    )
     return DualTower(
         sequence,
         structure,
@@ -227,27 +238,34 @@ def _with_vectors(
     if not (model.structure.is_trained or isinstance(model.structure.encoder, PrecomputedVectors)):
         encoder = model.structure.encoder
         with Progress(encoder.name, len(pairs), unit="structure") as progress:
-            found = structure_features(
+            made["structure_vectors"] = segment_features(
                 encoder,
                 pairs.backbones,
+                config.segments,
                 folder / "structures",
-                pooling="mean",
                 on_done=lambda done: progress.advance(units=done),
             )
-        made["structure_vectors"] = np.stack(found)
-    if not model.sequence.is_trained and model.sequence.kind != "attention":
-        pooling = "begin" if model.sequence.kind == "begin" else "mean"
-        if len({len(record.chains) for record in pairs.records}) == 1 == len(pairs.records[0].chains):
-            encoder = model.sequence.encoder
-            with Progress(encoder.name, len(pairs), unit="record") as progress:
-                made["sequence_vectors"], _ = cached_features(
-                    encoder,
-                    pairs.records,
-                    folder,
-                    pooling=pooling,
-                    on_batch=lambda done: progress.advance(units=done),
-                )
+    is_kept = not model.sequence.is_trained and model.sequence.kind != "attention"
+    if is_kept and all(len(record.chains) == 1 for record in pairs.records):
+        made["sequence_vectors"] = _sequence_vectors(model.sequence, pairs.records, folder)
     return replace(pairs, **made)
+
+
+def _sequence_vectors(tower: SequenceTower, records: Sequence[Record], folder: Path) -> np.ndarray:
+    """Give the pooled states of records of one chain, float32 ``[n, segments, w]``."""
+    pooling: Pooling = "begin" if tower.kind == "begin" else "mean"
+    with Progress(tower.encoder.name, len(records), unit="record") as progress:
+
+        def on_batch(done: int) -> None:
+            progress.advance(units=done)
+
+        if tower.segments == 1:
+            found, _ = cached_features(tower.encoder, records, folder, pooling=pooling, on_batch=on_batch)
+            return found[:, None]
+        states, _ = cached_residue_states(tower.encoder, records, folder, on_batch=on_batch)
+    starts = np.cumsum([0, *(len(record) for record in records)])
+    own = [states[start:stop] for start, stop in pairwise(starts.tolist())]
+    return np.stack([segment_means(each, np.ones(len(each), dtype=bool), tower.segments) for each in own])
 
 
 def _standardise(model: DualTower, learned: StructurePairs) -> None:

@@ -90,6 +90,9 @@ class ContrastConfig(BaseConfig):
     data: PairData
     sequence: SequenceTowerConfig
     structure: StructureTowerConfig = StructureTowerConfig()
+    segments: int = Field(default=1, ge=1)
+    """Equal parts of a molecule that both towers pool apart; their vectors stand side by side, `dim` of each.
+    With 1, as published, a vector knows what a molecule is made of, but hardly where it is."""
     loss: ContrastLossConfig = ContrastLossConfig()
     training: TrainingConfig = TrainingConfig(step_records=128)
     seed: int = 0
@@ -99,6 +102,13 @@ class ContrastConfig(BaseConfig):
         dims = self.sequence.head.dim, self.structure.head.dim
         if dims[0] != dims[1]:
             raise ValueError(f"the heads meet in one space: sequence.head.dim {dims[0]} is not {dims[1]}")
+        shortest = self.data.crop_residues or self.data.min_residues
+        if self.segments > shortest:
+            raise ValueError(
+                f"segments {self.segments} is more than the residues of the shortest item, {shortest}"
+            )
+        if self.segments > 1 and self.sequence.pooling == "begin":
+            raise ValueError("sequence.pooling begin is one vector: take mean, or segments 1")
         if self.training.step_records is None:
             raise ValueError("training.step_records is needed: so many pairs are told apart in a step")
         return self

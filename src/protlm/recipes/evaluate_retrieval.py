@@ -21,7 +21,7 @@ from protlm.evaluation.retrieval import (
     space_rows,
 )
 from protlm.evaluation.retrieval_baselines import (
-    COMPOSITION,
+    COMPOSITIONS,
     LENGTH,
     WHOLE_LENGTH,
     CompositionMatcher,
@@ -191,7 +191,7 @@ def _arms(models: Sequence[str | Path | Towers]) -> dict[str, list[str | Path | 
     for model in models:
         ensemble = find_ensemble(model) if isinstance(model, str | Path) else None
         name = Path(model).resolve().name if isinstance(model, str | Path) else model.name
-        if name in (LENGTH, WHOLE_LENGTH, COMPOSITION, CHANCE, CEILING):
+        if name in (LENGTH, WHOLE_LENGTH, *COMPOSITIONS, CHANCE, CEILING):
             raise ModelError(f"a model is called '{name}', as a baseline is", hint="rename its folder")
         if name in arms:
             raise ModelError(f"two models are called '{name}'", hint="rename one of the folders")
@@ -385,8 +385,9 @@ def _matchers(
     if training is not None:
         try:
             fitted = crop_pairs(training, view.crop, seed=seed)[0] if view.crop else training
-            scores = CompositionMatcher(fitted).scores(view.pairs)
-            others.append(Matcher(COMPOSITION, "baseline", [scores]))
+            for name, segments in COMPOSITIONS.items():
+                scores = CompositionMatcher(fitted, segments).scores(view.pairs)
+                others.append(Matcher(name, "baseline", [scores]))
         except DataError as error:
             say(f"{view.name}: {error.message}; the composition baseline is left out")
     return [*models, *seeds, *others]
