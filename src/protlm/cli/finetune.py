@@ -31,6 +31,16 @@ def finetune(
     kind: Annotated[
         str | None, typer.Option(help="binary, classes, labels or value  [default: by the labels]")
     ] = None,
+    best: Annotated[
+        str | None, typer.Option(help="of a value: high or low, for the recall of the best tenth")
+    ] = None,
+    replicates: Annotated[
+        str | None,
+        typer.Option(help="equal inputs, several values: mean, keep or error  [default: mean]"),
+    ] = None,
+    wild_type: Annotated[
+        str | None, typer.Option("--wild-type", help="of records that are its variants: a file or residues")
+    ] = None,
     train: Annotated[str | None, typer.Option(help="frozen, last, full or lora  [default: frozen]")] = None,
     pooling: Annotated[str | None, typer.Option(help="mean, begin or attention  [default: mean]")] = None,
     encoder: Annotated[
@@ -97,6 +107,9 @@ def finetune(
         "level": level,
         "kind": kind,
         "mask": mask,
+        "best": best,
+        "replicates": replicates,
+        "wild_type": wild_type,
         "sequence": sequence,
         "heavy": heavy,
         "light": light,

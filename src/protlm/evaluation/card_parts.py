@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from protlm.config import BaseConfig, Rate
 from protlm.data.pairs import Negatives
+from protlm.types.target import Best
 
 OWN_KEYS = ("clonotype", "chain", "cluster")
 """Keys of a split that are no columns."""
@@ -188,6 +189,8 @@ class Number(BaseConfig):
     transform: Literal["none", "log10", "negative-log10"] = "none"
     factor: Annotated[float, Field(gt=0)] = 1.0
     """Multiplied before the logarithm: 1e-9 of a constant in nM gives M."""
+    best: Best = ""
+    """Which end is the best after the transform, ``high`` or ``low``: what `top_recall` asks for."""
 
 
 Target = Annotated[

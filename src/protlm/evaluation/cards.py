@@ -25,8 +25,8 @@ from protlm.evaluation.card_parts import (
     Target,
 )
 from protlm.statistics.classification import METRICS as BINARY_METRICS
-from protlm.statistics.predictions import METRICS, PRIMARY
-from protlm.types.target import Kind, Level
+from protlm.statistics.predictions import METRICS, OF_ONE_END, PRIMARY
+from protlm.types.target import Best, Kind, Level
 
 ANTIBODY_BASELINES = ("mutation_count", "v_gene", "ends", "ends_and_source")
 BASELINES = (
@@ -100,11 +100,18 @@ class TaskCard(BaseConfig):
         return self.rank_by or PRIMARY[self.kind]
 
     @property
+    def best(self) -> Best:
+        """Which end of a value is the best; empty where the card does not say, or the target is no value."""
+        return self.target.best if isinstance(self.target, Number) else ""
+
+    @property
     def shown(self) -> tuple[str, ...]:
         """The metrics that are reported, the primary one first."""
         known = self.metrics or METRICS[self.kind]
         if not self.metrics and self.kind == "binary":
             known = (*BINARY_METRICS, *(("macro_auroc", "macro_auc01") if self.macro_by else ()))
+        if not self.best:
+            known = tuple(name for name in known if name != OF_ONE_END)
         return (self.primary, *(name for name in known if name != self.primary))
 
     @property
@@ -125,6 +132,8 @@ class TaskCard(BaseConfig):
         for what, given, names in (("metric", asked, known), ("baseline", self.baselines, BASELINES)):
             if unknown := sorted(set(given) - set(names)):
                 raise ValueError(f"unknown {what} '{unknown[0]}'; {did_you_mean(unknown[0], names)}")
+        if OF_ONE_END in asked and not self.best:
+            raise ValueError(f"'{OF_ONE_END}' needs to know which end is the best: 'best: high' or 'low'")
         names = [source.name for source in self.data]
         if isinstance(self.target, BySource):
             used = set(self.target.positive + self.target.negative + self.target.without)

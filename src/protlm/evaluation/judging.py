@@ -21,6 +21,7 @@ from protlm.statistics.predictions import (
     Judgement,
     bootstrap_predictions,
     prediction_metrics,
+    towards_best,
 )
 
 _CONFOUNDERS = ("ends", "ends_and_source")
@@ -150,7 +151,8 @@ def _draws(card: TaskCard, results: Sequence[tuple[Trial, np.ndarray]], num_draw
         chosen = trial.tested
         groups = np.searchsorted(used, trial.groups[chosen])
         parts = None if trial.parts is None else trial.parts[chosen]
-        repetitions.append(Judgement(outputs[chosen], trial.labels[chosen], groups, parts))
+        given, right = towards_best(outputs[chosen], card.best), towards_best(trial.labels[chosen], card.best)
+        repetitions.append(Judgement(given, right, groups, parts))
         units = len(used)
     return bootstrap_predictions(card.kind, repetitions, num_units=units, num_draws=num_draws)
 
@@ -163,7 +165,7 @@ def _metric_rows(
     results: Sequence[tuple[Trial, np.ndarray]],
     draws: Draws,
 ) -> list[dict[str, Any]]:
-    by_fold = np.array([_fold_statistics(card.kind, *result) for result in results]).mean(axis=0)
+    by_fold = np.array([_fold_statistics(card, *result) for result in results]).mean(axis=0)
     known = METRICS[card.kind]
     return [
         {
@@ -182,10 +184,11 @@ def _metric_rows(
     ]
 
 
-def _fold_statistics(kind: str, trial: Trial, outputs: np.ndarray) -> list[tuple[float, float]]:
+def _fold_statistics(card: TaskCard, trial: Trial, outputs: np.ndarray) -> list[tuple[float, float]]:
     """Give mean and standard error over the folds of one trial, by metric."""
+    given, right = towards_best(outputs, card.best), towards_best(trial.labels, card.best)
     by_fold = [
-        prediction_metrics(kind, outputs[trial.folds == fold], trial.labels[trial.folds == fold])
+        prediction_metrics(card.kind, given[trial.folds == fold], right[trial.folds == fold])
         for fold in trial.rounds.tested
     ]
     return [mean_and_sem(column) for column in np.array(by_fold).T]

@@ -60,7 +60,7 @@ def read_labels(
         return values, Target("labels", card.level, classes, target.column)
     values = [_number(text, target) for text in texts]
     counts[f"'{target.column}' has no number that counts"] += sum(value is None for value in values)
-    return values, Target("value", card.level, (), target.column)
+    return values, Target("value", card.level, (), target.column, target.best)
 
 
 def _of_residues(

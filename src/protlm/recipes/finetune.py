@@ -20,6 +20,7 @@ from protlm.models.loading import pick_device
 from protlm.models.predictor import HEAD_FOLDER
 from protlm.models.residue_level import require_residue_level
 from protlm.progress import Progress
+from protlm.recipes.finetune_baselines import RegressionInputs, regression_inputs
 from protlm.recipes.finetune_config import ALL, FinetuneConfig
 from protlm.recipes.finetune_data import Source, read_labelled
 from protlm.recipes.finetune_judge import (
@@ -101,8 +102,9 @@ def finetune(
     run.write_json("data_manifest.json", _manifest(config, source, plan, facts))
     plan.leakage.table.write_parquet(run.table_path("nearest"))
     frozen = None
+    cache = feature_folder() if cache is None else Path(cache)
     if _is_frozen(config):
-        frozen = _read_once(encoder, source, facts, feature_folder() if cache is None else Path(cache), say)
+        frozen = _read_once(encoder, source, facts, cache, say)
         encoder.save(run.model_path)
     parts = parts_of(config, plan.folds, path)
     run.note(device=str(processes.device), threads=torch.get_num_threads(), computation=encoder.path)
@@ -110,7 +112,8 @@ def finetune(
         _one(part, number, len(parts), config, source, facts, frozen, run, device, processes, say)
         for number, part in enumerate(parts, 1)
     ]
-    metrics = _judge(config, source, plan, parts, outcomes, run)
+    beside = _beside(config, encoder, source, plan, facts, cache, say)
+    metrics = _judge(config, source, plan, parts, outcomes, run, beside)
     kept = [part for part in parts if part.subset == _largest(config)]
     folders = [str(part.path.relative_to(path)) for part in kept]
     run.write_json("predictors.json", {"format_version": 1, "folders": folders})
@@ -275,21 +278,55 @@ def _is_new(path: Path, is_own: bool) -> bool:
     return is_own and not Run.is_run(path)
 
 
+def _beside(
+    config: FinetuneConfig,
+    encoder: LanguageModel,
+    source: Source,
+    plan: Plan,
+    facts: HeadFacts,
+    cache: Path,
+    say: Say,
+) -> RegressionInputs:
+    """Read what the baselines look at through the model as it was before it was tuned."""
+    if config.baselines == "plain":
+        return RegressionInputs()
+    found = regression_inputs(
+        encoder,
+        source.labelled,
+        facts,
+        np.concatenate([fold.test for fold in plan.folds]),
+        cache,
+        wild_type=source.wild_type,
+        most_contexts=config.zero_shot_contexts,
+    )
+    for line in found.lines:
+        say(line)
+    return found
+
+
 def _judge(
-    config: FinetuneConfig, source: Source, plan: Plan, parts: list[Part], outcomes: list[Outcome], run: Run
+    config: FinetuneConfig,
+    source: Source,
+    plan: Plan,
+    parts: list[Part],
+    outcomes: list[Outcome],
+    run: Run,
+    beside: RegressionInputs,
 ) -> pl.DataFrame:
     labelled = source.labelled
     methods: dict[tuple[str, str], list[Outcome]] = {(run.name, "model"): outcomes}
     with Progress("baselines", len(parts), unit="fit") as progress:
         for part in parts:
-            rows, _ = part.rows(labelled.records)
-            found = baseline_outcomes(labelled, part.fold, rows, part.subset, part.seed)
+            rows, chosen = part.rows(labelled.records)
+            found = baseline_outcomes(labelled, part.fold, rows, chosen, part.subset, part.seed, beside)
             for name, outcome in found.items():
                 methods.setdefault((name, "baseline"), []).append(outcome)
             progress.advance()
     metrics = metrics_table(labelled, plan.groups.codes, methods, num_draws=config.num_draws)
     metrics.write_parquet(run.table_path(METRICS_TABLE))
-    prediction_table(labelled, outcomes).write_parquet(run.table_path("predictions"))
+    prediction_table(labelled, outcomes, plan.groups.codes).write_parquet(run.table_path("predictions"))
+    manifest = run.read_json("data_manifest.json")
+    run.write_json("data_manifest.json", {**manifest, "baselines": list(beside.lines)})
     return metrics
 
 
@@ -338,6 +375,7 @@ def _manifest(config: FinetuneConfig, source: Source, plan: Plan, facts: HeadFac
             "kind": target.kind,
             "level": target.level,
             "classes": list(target.classes),
+            "best": target.best,
         },
         "inputs_per_record": facts.num_views,
         "left_out": dict(source.counts),

@@ -45,6 +45,12 @@ class LabelConfig(BaseConfig):
     """Which split of the card; its first one, if not given."""
     max_records: int | None = Field(default=None, ge=10)
     """Of a card: a cut of its records by their content."""
+    best: Literal["high", "low"] | None = None
+    """Of a value: which end is the best (`low` of a Kd), for `top_recall`. A card may say it."""
+    replicates: Literal["mean", "keep", "error"] = "mean"
+    """Equal inputs with several values: average them, keep them on one side and in one subset, or stop."""
+    wild_type: str | None = None
+    """Of records that are its variants, for their likelihood: a file or residues. A card may have it."""
     level: Level = "sequence"
     kind: Kind | Literal["auto"] = "auto"
     """`auto`: two values are binary, other text is classes, numbers are numbers; what it is, is said."""
@@ -99,6 +105,8 @@ class LabelConfig(BaseConfig):
             raise ValueError("say what to learn: either input and target, or a task")
         if self.task is not None and not self.task_data:
             raise ValueError("a task needs task_data, the folder that its files are in")
+        if self.task is not None and self.replicates != "mean":
+            raise ValueError("a task averages equal records; replicates is of a table")
         return self
 
 
@@ -135,6 +143,10 @@ class FinetuneConfig(BaseConfig):
     """Numbers of training records, or shares such as ``"20%"``; each subset is inside the next larger one."""
     num_draws: int = Field(default=1000, ge=1)
     """Bootstrap samples."""
+    baselines: Literal["all", "plain"] = "all"
+    """`plain` leaves out those of the untuned model, which read every record once, and one-hot residues."""
+    zero_shot_contexts: int = Field(default=5_000, ge=0)
+    """Residues of all judged records up to which each is masked for the zero-shot likelihood of a value."""
 
     @model_validator(mode="before")
     @classmethod

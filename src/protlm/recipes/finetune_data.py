@@ -13,6 +13,7 @@ from protlm.data.readers import ColumnNames, InputPolicy, ReadReport, check_file
 from protlm.errors import DataError
 from protlm.evaluation.task_files import text_of
 from protlm.recipes.finetune_config import LabelConfig
+from protlm.recipes.finetune_replicates import treat_replicates
 from protlm.recipes.finetune_values import residue_values, target_of, value_of
 from protlm.types.record import Chain, Record, Role
 from protlm.types.target import LabelledRecords
@@ -39,6 +40,8 @@ class Source:
     """Records left out, by reason."""
     lines: list[str]
     """What happened, for the user."""
+    wild_type: str | None = None
+    """Of records that are its variants: a file or residues."""
 
 
 def read_labelled(settings: LabelConfig, *, max_residues: int | None) -> Source:
@@ -78,8 +81,10 @@ def read_labelled(settings: LabelConfig, *, max_residues: int | None) -> Source:
     if settings.level != "residue" and target.kind in ("binary", "classes"):
         labelled, parts = _without_rare(labelled, parts, settings, counts)
     _refuse_constant(labelled)
+    if settings.level != "residue" and target.kind == "value":
+        labelled, parts = treat_replicates(labelled, parts, settings, lines)
     lines += [f"{count:,} records left out: {reason}" for reason, count in counts.items()]
-    return Source(labelled, parts, counts, lines)
+    return Source(labelled, parts, counts, lines, settings.wild_type)
 
 
 def _read(source: str, settings: LabelConfig, lines: list[str]) -> list[Record]:

@@ -9,8 +9,18 @@ import polars as pl
 
 from protlm.evaluation.label_baselines import label_baselines
 from protlm.evaluation.window_baseline import window_baseline
+from protlm.recipes.finetune_baselines import RegressionInputs, regress
 from protlm.recipes.finetune_split import Fold
-from protlm.statistics.predictions import METRICS, PRIMARY, Draws, Judgement, bootstrap_predictions
+from protlm.statistics.predictions import (
+    IN_UNITS,
+    METRICS,
+    OF_ONE_END,
+    PRIMARY,
+    Draws,
+    Judgement,
+    bootstrap_predictions,
+    towards_best,
+)
 from protlm.types.record import Record
 from protlm.types.target import UNLABELLED, LabelledRecords, Target
 
@@ -31,12 +41,20 @@ class Outcome:
     predictions: list[np.ndarray]
     """As `Predictor.predict` has them."""
     num_train: int
+    in_units: bool = True
+    """Whether a value is predicted in its unit; else the metrics that ask for it are left out."""
 
 
 def baseline_outcomes(
-    labelled: LabelledRecords, fold: Fold, train: np.ndarray, subset: str, seed: int
+    labelled: LabelledRecords,
+    fold: Fold,
+    train: np.ndarray,
+    valid: np.ndarray,
+    subset: str,
+    seed: int,
+    inputs: RegressionInputs,
 ) -> dict[str, Outcome]:
-    """Predict the records of a fold without a model.
+    """Predict the records of a fold without the model, from the records that it learned from.
 
     Parameters
     ----------
@@ -46,16 +64,27 @@ def baseline_outcomes(
         Which are judged.
     train
         Rows to learn from: all training records of the fold or a subset.
+    valid
+        Rows to choose the strength of a penalty by.
     subset, seed
         For the table.
+    inputs
+        What regressions look at, and the likelihood.
     """
     learned, asked = labelled.subset(train), [labelled.records[row] for row in fold.test.tolist()]
     found = {name: predict(learned, asked) for name, predict in label_baselines(labelled.target).items()}
     found |= window_baseline(labelled, train, fold.valid, fold.test)
-    return {
+    for name, features in inputs.features.items():
+        found[name] = regress(features, labelled, train, valid, fold.test)
+    made = {
         name: Outcome(subset, fold.name, seed, fold.test, predictions, len(train))
         for name, predictions in found.items()
     }
+    if inputs.likelihood is not None and inputs.likelihood.scores:
+        scores = [np.array([inputs.likelihood.scores[row]]) for row in fold.test.tolist()]
+        own = Outcome(subset, fold.name, seed, fold.test, scores, len(train), in_units=False)
+        made[inputs.likelihood.name] = own
+    return made
 
 
 def metrics_table(
@@ -91,7 +120,9 @@ def metrics_table(
     return pl.DataFrame(lines, schema_overrides={"sd_over_seeds": pl.Float64})
 
 
-def prediction_table(labelled: LabelledRecords, outcomes: Sequence[Outcome]) -> pl.DataFrame:
+def prediction_table(
+    labelled: LabelledRecords, outcomes: Sequence[Outcome], units: np.ndarray
+) -> pl.DataFrame:
     """List what was predicted, with the truth: a row per record, or per residue that has a label.
 
     Parameters
@@ -100,14 +131,16 @@ def prediction_table(labelled: LabelledRecords, outcomes: Sequence[Outcome]) -> 
         All records.
     outcomes
         Of the model.
+    units
+        Group of each record, 0-based.
 
     Returns
     -------
     polars.DataFrame
-        ``subset, fold, seed, id``, at residue level ``chain, position`` (1-based) and ``index`` (0-based),
-        then ``truth, predicted`` and a probability for each class; a value has no probabilities.
+        ``subset, fold, seed, group, id``, at residue level ``chain, position`` (1-based) and ``index``
+        (0-based), then ``truth, predicted`` and a probability for each class; a value has no probabilities.
     """
-    return pl.concat([_outcome_table(labelled, each) for each in outcomes])
+    return pl.concat([_outcome_table(labelled, each, units) for each in outcomes])
 
 
 def class_columns(values: np.ndarray, target: Target) -> dict[str, Any]:
@@ -152,14 +185,16 @@ def residue_places(records: Sequence[Record]) -> dict[str, list[Any]]:
     return {"id": ids, "chain": chains, "position": [index + 1 for index in indices], "index": indices}
 
 
-def _outcome_table(labelled: LabelledRecords, outcome: Outcome) -> pl.DataFrame:
+def _outcome_table(labelled: LabelledRecords, outcome: Outcome, units: np.ndarray) -> pl.DataFrame:
     target, rows = labelled.target, outcome.rows.tolist()
+    groups = units[outcome.rows]
     if target.level == "residue":
         values, truth = (
             np.concatenate(outcome.predictions),
             np.concatenate([labelled.values[r] for r in rows]),
         )
         columns: dict[str, Any] = residue_places([labelled.records[row] for row in rows])
+        groups = np.repeat(groups, [len(labelled.records[row]) for row in rows])
     else:
         values, truth = np.stack(outcome.predictions), np.asarray([labelled.values[row] for row in rows])
         columns = {"id": [labelled.records[row].id for row in rows]}
@@ -168,6 +203,7 @@ def _outcome_table(labelled: LabelledRecords, outcome: Outcome) -> pl.DataFrame:
             "subset": [outcome.subset] * len(values),
             "fold": [outcome.fold] * len(values),
             "seed": [outcome.seed] * len(values),
+            "group": groups.astype(np.int64),
             **columns,
             "truth": _truth(truth, target),
             **class_columns(values, target),
@@ -196,7 +232,9 @@ def _lines(
     seeds = list(dict.fromkeys(each.seed for each in outcomes))
     by_seed = [[each for each in outcomes if each.seed == seed] for seed in seeds]
     found = _draws(target.kind, [_judgement(labelled, units, own) for own in by_seed], num_draws)
-    shown = {name: found for name in METRICS[target.kind] if name in found.metrics}
+    hidden = () if target.best else (OF_ONE_END,)
+    hidden += () if outcomes[0].in_units else IN_UNITS
+    shown = {name: found for name in METRICS[target.kind] if name not in hidden}
     ranked = [_one_hot(labelled, units, own) for own in by_seed] if target.kind == "classes" else []
     if ranked and len(ranked[0].truth) <= NUM_RANKED:
         shown |= dict.fromkeys(_RANKED, _draws("labels", ranked, num_draws))
@@ -237,14 +275,14 @@ def _draws(kind: str, repetitions: Sequence[Judgement], num_draws: int) -> Draws
 
 def _judgement(labelled: LabelledRecords, units: np.ndarray, outcomes: Sequence[Outcome]) -> Judgement:
     values, truth, clusters = _flat(labelled, units, outcomes)
-    kind = labelled.target.kind
+    kind, best = labelled.target.kind, labelled.target.best
     if kind == "binary":
         return Judgement(values[:, 1], truth.astype(bool), clusters)
     if kind == "classes":
         return Judgement(values.argmax(axis=1).astype(np.float64), truth, clusters)
     if kind == "labels":
         return Judgement(values, truth.astype(bool), clusters)
-    return Judgement(values[:, 0], truth.astype(np.float64), clusters)
+    return Judgement(towards_best(values[:, 0], best), towards_best(truth.astype(np.float64), best), clusters)
 
 
 def _one_hot(labelled: LabelledRecords, units: np.ndarray, outcomes: Sequence[Outcome]) -> Judgement:

@@ -8,7 +8,6 @@ import numpy as np
 
 from protlm.data.clonotypes import chain_keys, clonotype_keys
 from protlm.data.clusters import cluster_sequences
-from protlm.data.flat import record_key
 from protlm.data.fold_identity import fold_neighbours
 from protlm.data.hashing import combine
 from protlm.data.numbering import NumberingReport, number_records
@@ -20,6 +19,7 @@ from protlm.evaluation.task_files import text_of
 from protlm.models.features import feature_folder
 from protlm.recipes.finetune_config import ALL, LabelConfig
 from protlm.recipes.finetune_data import TEST, TRAIN, VALID, Source
+from protlm.recipes.finetune_replicates import SEVERAL, content, content_key
 from protlm.types.record import Record
 from protlm.types.target import UNLABELLED
 
@@ -146,7 +146,8 @@ def subset(records: Sequence[Record], rows: np.ndarray, size: int | str, *, seed
     rows
         To draw from.
     size
-        How many, a share of them such as ``"20%"``, rounded up, or ``"all"``.
+        How many, a share of them such as ``"20%"``, rounded up, or ``"all"``. Equal inputs are drawn
+        together, so that there may be a few more.
     seed
         Another seed draws others.
 
@@ -161,9 +162,9 @@ def subset(records: Sequence[Record], rows: np.ndarray, size: int | str, *, seed
     size = math.ceil(int(text[:-1]) * len(rows) / 100) if text.endswith("%") else int(text)
     if size >= len(rows):
         return rows
-    keys = np.array([record_key(records[row]) for row in rows.tolist()], dtype=np.uint64)
-    order = np.argsort(combine(seed, _SUBSET_STREAM, keys), kind="stable")
-    return np.sort(rows[order[:size]])
+    keys = np.array([content_key(records[row]) for row in rows.tolist()], dtype=np.uint64)
+    drawn = combine(seed, _SUBSET_STREAM, keys)
+    return np.sort(rows[drawn <= np.sort(drawn)[size - 1]])
 
 
 def _check(settings: LabelConfig) -> None:
@@ -195,9 +196,10 @@ def _fold(name: str, train: np.ndarray, test: np.ndarray) -> Fold:
 
 def _groups(records: Sequence[Record], settings: LabelConfig) -> Groups:
     names = [f"{record.id}\x1f{row}" for row, record in enumerate(records)]
-    if not settings.by:
-        return random_groups(names)
-    return connected_groups(*(_key(name, records, settings) for name in settings.by), names=names)
+    keys = [_key(name, records, settings) for name in settings.by]
+    if settings.replicates == "keep":
+        keys.append([(content(record),) for record in records])
+    return connected_groups(*keys, names=names) if keys else random_groups(names)
 
 
 def _key(name: str, records: Sequence[Record], settings: LabelConfig) -> Values:
@@ -209,7 +211,9 @@ def _key(name: str, records: Sequence[Record], settings: LabelConfig) -> Values:
         texts = [chain.residues for record in records for chain in record.chains]
         clusters = iter(map(str, cluster_sequences(texts, identity=settings.cluster_identity).tolist()))
         return [tuple(next(clusters) for _ in record.chains) for record in records]
-    return [(record.group if name == "group" else text_of(record, name),) for record in records]
+    if name == "group":
+        return [(record.group,) for record in records]
+    return [tuple(text_of(record, name).split(SEVERAL)) for record in records]
 
 
 def _strata(source: Source) -> list[str] | None:

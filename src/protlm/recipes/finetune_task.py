@@ -1,6 +1,7 @@
 """A task card as the data of a fine-tuning: its records, labels and folds."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 
@@ -45,7 +46,11 @@ def read_task(settings: LabelConfig) -> tuple[Source, Plan]:
     trial = trials[name]
     labelled, folds, codes = _labelled(data, trial)
     lines = [f"{card.title} ('{card.name}', version {card.version}), split '{name}'", *data.lines]
-    source = Source(labelled, [""] * len(labelled), Counter(data.counts), lines)
+    if settings.best is not None and labelled.target.kind == "value":
+        labelled = replace(labelled, target=replace(labelled.target, best=settings.best))
+    wild_types = {each.wild_type for each in card.data}
+    wild_type = settings.wild_type or (wild_types.pop() if len(wild_types) == 1 else None)
+    source = Source(labelled, [""] * len(labelled), Counter(data.counts), lines, wild_type)
     names, places = np.unique(codes, return_inverse=True)
     groups = Groups(places.reshape(-1), tuple(str(each) for each in names.tolist()))
     made = [_fold(trial, folds, tested) for tested in trial.rounds.tested]

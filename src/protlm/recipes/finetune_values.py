@@ -43,7 +43,9 @@ def target_of(records: Sequence[Record], settings: LabelConfig) -> tuple[Target,
     words = _words(records, settings)
     kind: Kind = _guess(words, settings) if settings.kind == "auto" else settings.kind
     if kind == "value":
-        return Target("value", settings.level, name=settings.target), f"'{settings.target}' is a number"
+        end = f"the {settings.best}est are the best" if settings.best else "which end is best is not said"
+        target = Target("value", settings.level, name=settings.target, best=settings.best or "")
+        return target, f"'{settings.target}' is a number; {end}"
     names = settings.classes or tuple(sorted(words))
     if unknown := [word for word in words if word not in names]:
         raise DataError(

@@ -26,6 +26,7 @@ NAMES = {
     "pearson": "Pearson",
     "rmse": "RMSE",
     "r2": "R²",
+    "top_recall": "best tenth",
 }
 """Names of metrics for people."""
 _MOST_WITH_INTERVAL = 4

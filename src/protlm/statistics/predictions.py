@@ -12,15 +12,17 @@ from protlm.statistics.classification import METRICS as BINARY_METRICS
 from protlm.statistics.classification import classification_metrics
 from protlm.statistics.partial_auc import partial_auc
 from protlm.statistics.rank_bootstrap import resampled_spearman
+from protlm.statistics.top_bootstrap import resampled_top_recall
 
 METRICS: Mapping[str, tuple[str, ...]] = {
     "binary": (*BINARY_METRICS, "auc01", "macro_auroc", "macro_auc01"),
     "classes": ("accuracy", "balanced_accuracy", "macro_f1", "mcc"),
     "labels": ("macro_auroc", "macro_auprc", "micro_f1", "macro_f1"),
-    "value": ("spearman", "pearson", "rmse", "r2"),
+    "value": ("spearman", "pearson", "rmse", "r2", "top_recall"),
 }
 """By kind of target. `macro_auroc` and `macro_auc01` of a binary target are means over its parts. Those of
-labels, and of classes ranked as labels are, are means over labels; `macro_auprc` is of average precision."""
+labels, and of classes ranked as labels are, are means over labels; `macro_auprc` is of average precision.
+`top_recall` is of the tenth with the highest values; see `towards_best`."""
 PRIMARY: Mapping[str, str] = {
     "binary": "auroc",
     "classes": "accuracy",
@@ -29,6 +31,10 @@ PRIMARY: Mapping[str, str] = {
 }
 """The metric that methods are ranked by, unless a card names another."""
 SMALLER_IS_BETTER = ("rmse",)
+OF_ONE_END = "top_recall"
+"""The metric of values that means something only where it is said which end is the best."""
+IN_UNITS = ("rmse", "r2")
+"""Metrics of values that ask for predictions in the unit of the target, as a likelihood is not."""
 _CELLS_PER_CHUNK = 1 << 22
 
 
@@ -138,6 +144,26 @@ def prediction_metrics(
     else:
         result = _value(given, right.astype(np.float64), drawn)
     return result[0] if counts is None else result
+
+
+def towards_best(values: npt.NDArray[np.float64], best: str) -> npt.NDArray[np.float64]:
+    """Turn numbers so that the highest are the best.
+
+    Predictions and truth are turned alike, which no metric of values but `OF_ONE_END` depends on.
+
+    Parameters
+    ----------
+    values
+        Any shape.
+    best
+        ``high``, ``low``, or empty where it is not said.
+
+    Examples
+    --------
+    >>> towards_best(np.array([1.5, 2.0]), "low").tolist()
+    [-1.5, -2.0]
+    """
+    return -values if best == "low" else values
 
 
 def bootstrap_predictions(
@@ -262,7 +288,8 @@ def _value(given: np.ndarray, truth: np.ndarray, drawn: np.ndarray) -> np.ndarra
         is_there = (spread > 1e-12) & (own > 1e-12)
         pearson = np.where(is_there, together / np.sqrt(np.where(is_there, own * spread, 1)), np.nan)
         explained = np.where(spread > 1e-12, 1 - error / np.where(spread > 1e-12, spread, 1), np.nan)
-    return np.column_stack([resampled_spearman(given, truth, drawn), pearson, np.sqrt(error), explained])
+    ranks, top = resampled_spearman(given, truth, drawn), resampled_top_recall(given, truth, drawn)
+    return np.column_stack([ranks, pearson, np.sqrt(error), explained, top])
 
 
 def _mean(table: np.ndarray, axis: int) -> np.ndarray:

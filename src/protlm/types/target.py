@@ -14,6 +14,8 @@ KINDS: tuple[Kind, ...] = ("binary", "classes", "labels", "value")
 Level = Literal["sequence", "pair", "residue"]
 LEVELS: tuple[Level, ...] = ("sequence", "pair", "residue")
 
+Best = Literal["", "high", "low"]
+
 UNLABELLED = -1
 """The class of a residue that has none; a residue without a value has NaN."""
 
@@ -41,6 +43,8 @@ class Target:
     """Names of the classes or labels by their number; of a binary target the negative and the positive."""
     name: str = "label"
     """Of the column that has it."""
+    best: Best = ""
+    """Of a value: whether the highest or the lowest are the best, as of a Kd; empty where it is not said."""
 
     def __post_init__(self) -> None:
         names, count = ", ".join(self.classes), len(self.classes)

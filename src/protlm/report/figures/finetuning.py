@@ -28,9 +28,10 @@ NAMES = {
     "pearson": "Pearson",
     "rmse": "RMSE",
     "r2": "R²",
+    "top_recall": "recall of the best tenth",
 }
 """Metrics that are shown, in order."""
-_DRAWN = ("auroc", "spearman", "accuracy", "macro_auroc", "auprc", "macro_f1", "mcc", "r2")
+_DRAWN = ("auroc", "spearman", "top_recall", "accuracy", "macro_auroc", "auprc", "macro_f1", "mcc", "r2")
 _MOST_PANELS = 3
 
 
