@@ -185,6 +185,13 @@ def test_the_temperature_is_not_decayed_and_stays_in_bounds(values, folder):
         assert float(gradient) == pytest.approx(bound, rel=1e-5)  # it can come back
 
 
+def test_the_log_has_the_temperature_of_each_step(trained):
+    logged = [line["temperature"] for line in trained.metrics() if line["split"] == "train"]
+    assert len(set(logged)) == len(logged) == 5
+    state = load_file(max(trained.checkpoints_path.glob("step-*")) / "model.safetensors")
+    assert logged[3] == pytest.approx(1 / state["temperature.log_scale"].exp().item(), rel=1e-5)
+
+
 def test_sides_share_no_group_and_are_listed(trained):
     table = pl.read_parquet(trained.table_path("pairs"))
     assert set(table["side"].unique()) == {"train", "valid", "test"}

@@ -47,7 +47,7 @@ class ContrastiveJob:
     objective
         The loss.
     model
-        For its layout.
+        For its layout and temperature.
     settings
         ``step_records`` pairs a step; ``micro_tokens`` bounds a chunk.
     run
@@ -75,7 +75,7 @@ class ContrastiveJob:
     ) -> None:
         self.train, self.valid, self.objective, self.settings = train, valid, objective, settings
         self.run, self.processes, self.seed, self.crop_residues = run, processes, seed, crop_residues
-        self.tower = model.sequence
+        self.model, self.tower = model, model.sequence
         size = settings.step_records or 0
         self.step_records = min(size, len(train) - len(train) % processes.count)
         ones = np.ones(len(train), dtype=np.int64)
@@ -127,14 +127,16 @@ class ContrastiveJob:
         return micro_batch.num_tokens
 
     def facts(self, num_steps: int) -> dict[str, float]:
-        """Give how often the pairs were seen.
+        """Give how often the pairs were seen, and the temperature.
 
         Parameters
         ----------
         num_steps
             Steps that are done.
         """
-        return {"epochs": num_steps * self.step_records / len(self.train)}
+        with torch.no_grad():
+            scale = float(self.model.temperature())
+        return {"epochs": num_steps * self.step_records / len(self.train), "temperature": 1 / scale}
 
     def evaluate(self, model: nn.Module) -> dict[str, tuple[float, int]]:
         """Sum the loss over batches of held-out pairs, always the same ones.
