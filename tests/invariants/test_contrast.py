@@ -159,6 +159,30 @@ def test_what_is_loaded_is_what_was_trained(trained, values, folder):
     assert float(model.temperature().detach()) != pytest.approx(1 / 0.07, abs=1e-6)  # learned, and kept
 
 
+def test_segments_are_kept_with_the_towers(values, folder):
+    made = run(values(segments=4, training__max_steps=2), folder / "segments")
+    towers = load_dual_tower(made)
+    pairs = read_pairs(ContrastConfig.from_dict(values()).data).pairs
+    assert (towers.sequence.segments, towers.structure.segments) == (4, 4)
+    assert towers.embed_structures(pairs.backbones).shape == (len(pairs), 4 * 8)
+    facts = made.path / "heads/heads.json"
+    facts.write_text(facts.read_text().replace('"format_version": 2', '"format_version": 1'))
+    with pytest.raises(ModelError, match="format version 1, expected 2"):
+        load_dual_tower(made)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"segments": 21}, "more than the residues of the shortest item, 20"),
+        ({"segments": 4, "sequence__pooling": "begin"}, "one vector"),
+    ],
+)
+def test_segments_that_cannot_be(values, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        ContrastConfig.from_dict(values(**changes))
+
+
 def test_no_weight_comes_back_that_was_not_saved(trained, tmp_path):
     import shutil
 

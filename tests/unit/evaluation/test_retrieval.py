@@ -135,6 +135,16 @@ def test_composition_matcher_finds_what_composition_tells():
         CompositionMatcher(training.take(np.arange(10)))
 
 
+def test_segments_tell_apart_what_is_made_of_the_same():
+    training = helices_and_strands(60, 0)
+    forth = backbone_of_angles("forth", "A" * 20 + "V" * 20, [HELIX] * 20 + [STRAND] * 20)
+    back = backbone_of_angles("back", "V" * 20 + "A" * 20, [STRAND] * 20 + [HELIX] * 20)
+    both = pairs_of([forth, back], ["forth", "back"])
+    whole, apart = (CompositionMatcher(training, segments).scores(both) for segments in (1, 8))
+    assert np.ptp(whole, axis=1).max() < 0.2 * np.ptp(apart, axis=1).min()
+    assert (apart.argmax(axis=1) == [0, 1]).all()
+
+
 def judged(scores, pairs, **options):
     gallery = build_gallery("full", pairs)
     matchers = [
