@@ -13,12 +13,11 @@ degrees, similarity or composition. OUT/*.csv are the tables.
 import argparse
 import os
 import resource
-import subprocess
-import sys
 from pathlib import Path
 
 import polars as pl
 from pair_judging import judge_classifiers, judge_losses, judge_power
+from steps import protlm
 
 from protlm.data.corpus import Corpus, CorpusWriter
 from protlm.data.hashing import combine
@@ -170,13 +169,6 @@ def pool(out: Path) -> None:
         table.write_csv(out / f"{name}.csv", float_precision=5)
         with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=220, tbl_hide_dataframe_shape=True):
             print(f"\n{name}\n{table}", flush=True)
-
-
-def protlm(*words: object) -> None:
-    """Run a command of the tool."""
-    command = [sys.executable, "-m", "protlm", *map(str, words)]
-    print("+ protlm", *command[3:], flush=True)
-    subprocess.run(command, check=True)
 
 
 if __name__ == "__main__":

@@ -12,20 +12,18 @@ localisation with few labels. OUT/*.csv are the tables.
 
 import argparse
 import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
 from downstream_tables import card_table, compare_finetuned, curve_table
+from steps import protlm, train_general
 
 from protlm.errors import ModelError
 from protlm.models.loading import load_model
 
 HERE = Path(__file__).resolve().parent
 DATA = HERE.parents[1] / "shared/data"
-CONFIG = HERE.parent / "configs/pretrain/general-cpu.yaml"
 BOX, ESM2 = "protlm-ab-mini", "esm2-8m"
 
 _STEPS = ("training.optimizer.learning_rate=0.001", "training.optimizer.weight_decay=0.05")
@@ -50,18 +48,6 @@ def main(out: Path, data: Path, models: Sequence[str]) -> None:
         finetune(out, data, card, general)
     finetune_with_few(out, data, general)
     pool(out)
-
-
-def train_general(out: Path, data: Path) -> Path:
-    """Train the general model, or take the one that is there."""
-    run, corpus = out / "general", out / "corpus"
-    if not (run / "DONE").exists():
-        source = data / "general_sequences/uniref90_sample.tsv.gz"
-        if not corpus.exists():
-            protlm("prepare", source, "--receptor", "none", "--holdout", 0.01, "--out", corpus)
-        parts = (f"data.{part}={corpus}:{side}" for part, side in (("train", "train"), ("eval", "holdout")))
-        protlm("pretrain", "--config", CONFIG, *(f"--set={each}" for each in parts), "--out", run)
-    return run
 
 
 def esm2() -> list[str]:
@@ -112,13 +98,6 @@ def pool(out: Path) -> None:
         table.write_csv(out / f"{name}.csv", float_precision=5)
         with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=220, tbl_hide_dataframe_shape=True):
             print(f"\n{name}\n{table}", flush=True)
-
-
-def protlm(*words: object) -> None:
-    """Run a command of the tool."""
-    command = [sys.executable, "-m", "protlm", *map(str, words)]
-    print("+ protlm", *command[3:], flush=True)
-    subprocess.run(command, check=True)
 
 
 if __name__ == "__main__":

@@ -13,12 +13,11 @@ OUT/pooled-* are Runs for `protlm report`; OUT/pooled-*.csv are the tables of th
 import argparse
 import os
 import resource
-import subprocess
-import sys
 from pathlib import Path
 
 import polars as pl
 from pooling import pool_regions, pool_tasks
+from steps import protlm
 
 HERE = Path(__file__).resolve().parent
 DATA = HERE.parents[1] / "shared/data"
@@ -140,13 +139,6 @@ def show(title: str, table: pl.DataFrame) -> None:
         tbl_rows=-1, tbl_cols=-1, tbl_width_chars=250, float_precision=4, tbl_hide_dataframe_shape=True
     ):
         print(f"\n{title}\n{table}", flush=True)
-
-
-def protlm(*words: object) -> None:
-    """Run a command of the tool."""
-    command = [sys.executable, "-m", "protlm", *map(str, words)]
-    print("+ protlm", *command[3:], flush=True)
-    subprocess.run(command, check=True)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,11 @@ the result; intervals resample the sites of the protein, since substitutions at 
 """
 
 import argparse
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+from steps import protlm
 
 from protlm.scoring.ensembles import combine
 from protlm.statistics.bootstrap import bootstrap_metric
@@ -144,13 +143,6 @@ def collect(out: Path, assay: str) -> dict[str, np.ndarray]:
     for name in [name for name in scores if name.startswith("(iv)")]:
         scores[name.replace("(iv)", "(v)")] = combine([sites, scores[name]], "rank").scores
     return scores
-
-
-def protlm(*arguments: object) -> None:
-    """Run a command of the same installation, as a user would, and show it."""
-    command = [sys.executable, "-m", "protlm", *map(str, arguments)]
-    print("+ protlm", *command[3:], flush=True)
-    subprocess.run(command, check=True)
 
 
 if __name__ == "__main__":
