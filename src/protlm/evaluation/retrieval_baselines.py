@@ -8,7 +8,7 @@ from protlm.evaluation.secondary_shares import secondary_shares
 from protlm.types.alphabet import STANDARD
 
 LENGTH, WHOLE_LENGTH = "length", "length, uncropped"
-COMPOSITIONS = {"composition": 1, "composition in 8 segments": 8}
+COMPOSITIONS = {"composition": 1, "composition in 8 segments": 8, "composition in 32 segments": 32}
 """By name, how many equal runs of residues are looked at apart."""
 _RIDGE = 1.0
 _LEAST_TRAINING = 30
