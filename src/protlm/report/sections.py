@@ -13,6 +13,7 @@ from protlm.report.antibodies import (
 from protlm.report.attention import attention_section
 from protlm.report.attribution import attribution_section
 from protlm.report.blocks import Block, Cards, Cell, Figure, Paragraph, Section, Table
+from protlm.report.contrast import contrast_section
 from protlm.report.evaluation import comparisons_section, leakage_section, regions_section
 from protlm.report.figures import masking
 from protlm.report.figures.curves import REGION_LOSSES, Lines, tokens_seen, training_curves
@@ -53,6 +54,7 @@ def sections(sources: Sources) -> list[Section]:
         *(partner_section(source, colours) for source in sources.runs),
         *(attention_section(source, colours) for source in sources.runs),
         *(attribution_section(source) for source in sources.runs),
+        *(contrast_section(source, colours) for source in sources.runs),
         *(finetuning_section(source, colours) for source in sources.runs),
         *(task_section(source, colours) for source in sources.runs),
         *(retrieval_section(source, colours) for source in sources.runs),
@@ -107,7 +109,8 @@ def _summary(sources: Sources) -> Section:
 
 
 def _training(sources: Sources, colours: Mapping[str, str]) -> Section | None:
-    pretrained = [source for source in sources.runs if source.run.verb != "finetune"]  # others mask nothing
+    # the others mask nothing, and have sections of their own
+    pretrained = [source for source in sources.runs if source.run.verb not in ("finetune", "contrast")]
     runs = {source.label: list(source.run.metrics()) for source in pretrained}
     runs = {label: lines for label, lines in runs.items() if any("loss" in line for line in lines)}
     curves = training_curves(runs, colours=colours) if runs else None

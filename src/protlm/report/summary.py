@@ -137,6 +137,9 @@ def _data(run: Run, config: Mapping[str, Any]) -> dict[str, str]:
         given = config.get("data")
         source = config.get("input") or (given if isinstance(given, dict) else {}).get("input") or ""
         return {"data": f"{source}: {manifest['num_records']:,} records{_dropped(manifest)}"}
+    if "pairs" in manifest and "source" in manifest["pairs"]:
+        pairs = manifest["pairs"]
+        return {"data": f"{pairs['source']}: {sum(pairs['pairs'].values()):,} pairs"}
     parts = {f"{split} data": manifest.get(split) for split in ("train", "eval")}
     return {
         name: f"{part.get('source')}: {part.get('num_records', 0):,} records{_dropped(part)}"

@@ -1,14 +1,14 @@
 """Training curves: metrics of one or more Runs against tokens seen."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from protlm.report.figures.style import axis, dress, model_colours, plain, symbol
+from protlm.report.figures.style import QUIET, axis, dress, model_colours, plain, symbol
 from protlm.types.regions import REGIONS
 
 Lines = Sequence[Mapping[str, Any]]
@@ -16,6 +16,13 @@ Lines = Sequence[Mapping[str, Any]]
 SPLITS = {"eval": "evaluation", "train": "training"}
 REGION_LOSSES = tuple(f"loss_{region.name}" for region in REGIONS)
 _MOST_COLUMNS = 4
+_TITLES = {
+    "loss": "loss (nats per masked residue)",
+    "accuracy": "accuracy at masked residues",
+    "loss_of_pairs": "loss (nats per pair)",
+    "sequence_to_structure": "structure found",
+    "structure_to_sequence": "sequence found",
+}
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,8 @@ class TrainingCurves:
     curves: tuple[Curve, ...]
     colours: Mapping[str, str]
     """By Run."""
+    chance: Mapping[str, float] = field(default_factory=dict)
+    """By metric, where it is known: a dotted line."""
 
     def figure(self) -> go.Figure:
         """Draw evaluation as solid lines with markers, and training lightly."""
@@ -55,6 +64,12 @@ class TrainingCurves:
             place = self.metrics.index(curve.metric)
             trace = self._trace(curve, named)
             figure.add_trace(trace, row=place // columns + 1, col=place % columns + 1)
+        for place, metric in enumerate(self.metrics):
+            if metric in self.chance:
+                panel: dict[str, Any] = {"row": place // columns + 1, "col": place % columns + 1}
+                figure.add_hline(
+                    self.chance[metric], line={"color": QUIET, "width": 1, "dash": "dot"}, **panel
+                )
         figure.update_xaxes(**axis(rangemode="tozero", nticks=6))
         figure.update_yaxes(**axis())
         for column in range(1, columns + 1):
@@ -85,6 +100,7 @@ def training_curves(
     metrics: Sequence[str] = ("loss", "accuracy"),
     splits: Sequence[str] = ("train", "eval"),
     colours: Mapping[str, str] | None = None,
+    chance: Mapping[str, float] | None = None,
 ) -> TrainingCurves | None:
     """Collect metric lines into curves against tokens, or steps where tokens were not logged.
 
@@ -96,6 +112,8 @@ def training_curves(
         Which to take.
     colours
         By Run; dealt out by default.
+    chance
+        By metric.
 
     Returns
     -------
@@ -120,7 +138,7 @@ def training_curves(
     if not curves:
         return None
     shown = tuple(metric for metric in metrics if any(curve.metric == metric for curve in curves))
-    return TrainingCurves(unit, shown, tuple(curves), colours or model_colours(runs))
+    return TrainingCurves(unit, shown, tuple(curves), colours or model_colours(runs), chance or {})
 
 
 def tokens_seen(lines: Lines) -> tuple[np.ndarray, np.ndarray]:
@@ -147,8 +165,4 @@ def _curve(run: str, lines: Lines, split: str, metric: str, unit: str) -> Curve 
 
 
 def _title(metric: str) -> str:
-    if metric == "loss":
-        return "loss (nats per masked residue)"
-    if metric == "accuracy":
-        return "accuracy at masked residues"
-    return metric.removeprefix("loss_")
+    return _TITLES.get(metric, metric.removeprefix("loss_"))
