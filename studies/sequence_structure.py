@@ -1,0 +1,156 @@
+"""Do towers of sequence and structure learn each other, and is it worth anything to affinity? Resumes.
+
+    python studies/sequence_structure.py OUT [DATA_FOLDER]
+
+CATH domains, split by topology: towers that pool 32, 8 or no segments, judged by retrieval among held-out
+topologies as they are and with noise on the coordinates. Antibodies (VHH and the variable domains of
+antibody-antigen cases), split by clusters at 90 % identity: ours, and the published recipe; both take the
+structure encoder that was trained on CATH. Then the affinity of trastuzumab and emibetuzumab variants from
+few to all labels, from the box's antibody model as it is and aligned by either. OUT/*.csv are the tables.
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from steps import protlm, train_general
+
+from protlm.data.backbone_tables import BackboneWriter
+from protlm.data.backbones import open_backbones
+from protlm.types.structure import Backbone
+
+HERE = Path(__file__).resolve().parent
+DATA = HERE.parents[1] / "shared/data"
+CONFIGS = HERE.parent / "configs"
+CATH = "structures/cath_domains_backbone.parquet"
+CHAINS = ("structures/vhh_backbone.parquet", "structures/antibody_antigen/antibody_chains_backbone.parquet")
+BOX = "protlm-ab-mini"
+
+WIDE = ("--set=sequence.head.dim=64", "--set=structure.head.dim=64")
+TOWERS: dict[str, tuple[tuple[int, ...], tuple[object, ...]]] = {
+    "32-segments": ((0, 1, 2), ()),
+    "8-segments": ((0,), ("--segments", 8)),
+    "1-segment": ((0, 1, 2), ("--segments", 1, *WIDE)),
+}
+"""By arm: seeds, and what differs from configs/contrast/structures-cpu.yaml."""
+NOISE = (0.1, 0.3)
+"""Å on every coordinate that is judged: the restraints of refinement, which know the residue, are gone."""
+SPLIT = ("--cluster-identity", 0.9, "--set=data.tested=0.2")
+ANTIBODIES: dict[str, tuple[str, tuple[object, ...]]] = {
+    "32-segments": (
+        "structures-cpu",
+        (
+            *("--set=data.group=null", "--set=data.crop_residues=null", "--set=structure.arguments={}"),
+            *("--set=training.step_records=32", "--set=training.max_steps=100"),
+            *("--set=training.eval_every=20", "--set=training.save_every=20"),
+        ),
+    ),
+    "published": (
+        "esm2-antibody-clip",
+        ("--set=training.max_steps=130", "--set=training.eval_every=26", "--set=training.save_every=26"),
+    ),
+}
+"""By arm: the configuration and what differs; five passes of batches of eight, as published."""
+SEEDS = (0, 1, 2)
+
+
+def main(out: Path, data: Path) -> None:
+    """Run what is not finished, then pool."""
+    os.environ.setdefault("PROTLM_CACHE", str(out / "cache"))
+    general = train_general(out, data)
+    train_towers(out, data, general)
+    judge_towers(out, data)
+    train_antibodies(out, data)
+    judge_antibodies(out)
+    pool(out)
+
+
+def train_towers(out: Path, data: Path, general: Path) -> None:
+    """Train every arm on CATH domains."""
+    what = ("--config", CONFIGS / "contrast/structures-cpu.yaml", "--structures", data / CATH)
+    for arm, (seeds, differences) in TOWERS.items():
+        for seed in seeds:
+            run = out / "towers" / arm / f"seed-{seed}"
+            if not (run / "DONE").exists():
+                protlm("contrast", *what, "--model", general, *differences, "--seed", seed, "--out", run)
+
+
+def judge_towers(out: Path, data: Path) -> None:
+    """Find partners among held-out topologies, as they are and with noise."""
+    models = [word for arm in TOWERS for word in ("--model", out / "towers" / arm)]
+    sources = {"retrieval": data / CATH}
+    for noise in NOISE:
+        sources[f"retrieval-noise-{noise}"] = with_noise(
+            data / CATH, out / f"cath-noise-{noise}.parquet", noise
+        )
+    for name, structures in sources.items():
+        if not (out / name / "DONE").exists():
+            galleries = () if name == "retrieval" else ("--gallery", "sampled")
+            protlm(
+                *("evaluate", "retrieval", *models, "--structures", structures, "--cluster", "topology"),
+                *(*galleries, "--out", out / name),
+            )
+
+
+def with_noise(source: Path, out: Path, noise: float) -> Path:
+    """Write the same backbones with normal noise of so many Å on every coordinate."""
+    if not out.exists():
+        random = np.random.default_rng(0)
+        backbones = open_backbones(source)
+        topologies = backbones.labels["topology"].to_list()
+        with BackboneWriter(out, {"topology": pa.string()}) as writer:
+            for one, topology in zip(backbones, topologies, strict=True):
+                moved = one.coordinates + random.normal(scale=noise, size=one.coordinates.shape)
+                noised = Backbone(
+                    one.id, one.residues, moved.astype(np.float32), one.chain_index, one.chain_ids
+                )
+                writer.add(noised, {"topology": topology})
+    return out
+
+
+def train_antibodies(out: Path, data: Path) -> None:
+    """Align the box's antibody model with structures of variable domains."""
+    corpus = out / "antibodies/corpus"
+    if not corpus.exists():
+        table = out / "antibodies/chains.parquet"
+        table.parent.mkdir(parents=True, exist_ok=True)
+        vhh, chains = (pl.read_parquet(data / name) for name in CHAINS)
+        named = [
+            vhh.with_columns(id=pl.concat_str("pdb", "chain", separator="_")),
+            chains.with_columns(id=pl.concat_str("case", "state", "chain", separator="_")),
+        ]
+        kept = ["id", "n_res", "sequence", "residue_ids", "backbone_xyz"]
+        pl.concat([each.select(kept) for each in named]).write_parquet(table)
+        protlm("prepare", table, "--structures", "--region", "fv", "--out", corpus)
+    for seed in SEEDS:
+        encoder = out / "towers/32-segments" / f"seed-{seed}" / "structure_encoder"
+        for arm, (config, differences) in ANTIBODIES.items():
+            run = out / "antibodies" / arm / f"seed-{seed}"
+            if not (run / "DONE").exists():
+                what = ("--config", CONFIGS / f"contrast/{config}.yaml", "--structures", corpus, *SPLIT)
+                how = ("--model", BOX, "--encoder", encoder, *differences, "--seed", seed)
+                protlm("contrast", *what, *how, "--out", run)
+
+
+def judge_antibodies(out: Path) -> None:
+    """Find partners among antibodies of held-out clusters."""
+    run = out / "antibodies/retrieval"
+    if not (run / "DONE").exists():
+        models = [word for arm in ANTIBODIES for word in ("--model", out / "antibodies" / arm)]
+        what = ("--structures", out / "antibodies/corpus", "--gallery", "full", "--gallery", "hard")
+        protlm("evaluate", "retrieval", *models, *what, "--out", run)
+
+
+def pool(out: Path) -> None:
+    """Bring it together; print and keep."""
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("data_folder", type=Path, nargs="?", default=DATA)
+    given = parser.parse_args()
+    main(given.out, given.data_folder)
