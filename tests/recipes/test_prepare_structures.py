@@ -361,10 +361,7 @@ def test_all_benchmark_antibodies_are_read(tmp_path, shared_data):
     import polars as pl
 
     folder = shared_data / "structures" / "antibody_antigen"
-    archive = folder / "pdbs.tar.gz"
-    if not archive.is_file():
-        pytest.skip(f"needs {archive}")
-    prepared, records = made(archive, tmp_path / "out", is_numbered=False)
+    prepared, records = made(folder / "pdbs.tar.gz", tmp_path / "out", is_numbered=False)
     assert len(records) == 76
     assert prepared.corpus.manifest["dropped"] == {}
     table = pl.read_parquet(folder / "antibody_chains_backbone.parquet").filter(pl.col("state") == "bound")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -64,7 +65,7 @@ class StructureEncoder(Protocol):
         ...
 
 
-class LearnedEncoder:
+class LearnedEncoder(ABC):
     """An encoder with weights.
 
     Parameters
@@ -149,6 +150,7 @@ class LearnedEncoder:
         """
         return padded(self.vectors(structures))
 
+    @abstractmethod
     def vectors(self, structures: Sequence[Backbone]) -> list[Tensor]:
         """Give ``[residues, dim]`` for each structure, with gradients, as one batch.
 
@@ -157,7 +159,6 @@ class LearnedEncoder:
         structures
             Backbones.
         """
-        raise NotImplementedError
 
     def coordinates(self, backbone: Backbone) -> np.ndarray:
         """Give coordinates from the origin that was chosen.

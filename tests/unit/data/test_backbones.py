@@ -233,8 +233,6 @@ def test_binary_cif_that_is_cut_or_something_else(tmp_path):
 @pytest.mark.real_data
 def test_the_shared_sets_are_their_sources(shared_data):
     folder = shared_data / "structures"
-    if not folder.is_dir():
-        pytest.skip(f"needs {folder}")
     for name, size in (
         ("cath_domains_backbone.parquet", 1307),
         ("vhh_backbone.parquet", 170),
