@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from protlm.cli import evaluate_retrieval, evaluate_tasks, evaluate_variants, options
+from protlm.cli import evaluate_finetuned, evaluate_retrieval, evaluate_tasks, evaluate_variants, options
 from protlm.cli.options import Device, Force, PrecisionName, Tokens
 
 verbs = typer.Typer(help="Judge models on held-out data, beside trivial baselines.", no_args_is_help=True)
@@ -22,6 +22,7 @@ def add_to(app: typer.Typer) -> None:
     evaluate_tasks.add_to(verbs)
     evaluate_variants.add_to(verbs)
     evaluate_retrieval.add_to(verbs)
+    evaluate_finetuned.add_to(verbs)
     app.add_typer(verbs, name="evaluate")
 
 

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-import yaml
 
 from protlm.data.flat import record_key
-from protlm.errors import ConfigError, RunError
+from protlm.errors import ConfigError
 from protlm.models.features import feature_folder
 from protlm.models.heads import HeadFacts, head_facts
 from protlm.models.language_model import LanguageModel
@@ -27,6 +26,7 @@ from protlm.recipes.finetune_judge import (
     Outcome,
     baseline_outcomes,
     best_baseline,
+    differences_table,
     metrics_table,
     prediction_table,
     primary_metric,
@@ -42,13 +42,15 @@ from protlm.recipes.finetune_part import (
 )
 from protlm.recipes.finetune_split import Fold, Plan, plan_folds
 from protlm.recipes.finetune_task import read_task
+from protlm.recipes.resuming import changed_settings, refuse_changes
 from protlm.runs import Run, file_hash
+from protlm.statistics.predictions import Draws
 from protlm.training.processes import Processes, num_launched
 from protlm.training.supervised_job import FeatureInputs
 from protlm.types.target import Target
 
 Say = Callable[[str], None]
-METRICS_TABLE = "finetune_metrics"
+METRICS_TABLE, DIFFERENCES_TABLE = "finetune_metrics", "finetune_differences"
 
 
 def finetune(
@@ -113,11 +115,11 @@ def finetune(
         for number, part in enumerate(parts, 1)
     ]
     beside = _beside(config, encoder, source, plan, facts, cache, say)
-    metrics = _judge(config, source, plan, parts, outcomes, run, beside)
+    metrics, differences = _judge(config, source, plan, parts, outcomes, run, beside)
     kept = [part for part in parts if part.subset == _largest(config)]
     folders = [str(part.path.relative_to(path)) for part in kept]
     run.write_json("predictors.json", {"format_version": 1, "folders": folders})
-    for line in summary_lines(metrics, source.labelled.target, run.name):
+    for line in summary_lines(metrics, differences, source.labelled.target, run.name):
         say(line)
     run.finish()
     return run
@@ -150,13 +152,15 @@ def describe(config: FinetuneConfig, out: Path | str, *, device: str = "auto", s
     return "\n".join(lines)
 
 
-def summary_lines(metrics: pl.DataFrame, target: Target, name: str) -> list[str]:
+def summary_lines(metrics: pl.DataFrame, differences: pl.DataFrame, target: Target, name: str) -> list[str]:
     """Say how the model did by the metric of its kind, beside the best baseline.
 
     Parameters
     ----------
     metrics
         From `metrics_table`.
+    differences
+        From `differences_table`.
     target
         What was predicted.
     name
@@ -174,8 +178,14 @@ def summary_lines(metrics: pl.DataFrame, target: Target, name: str) -> list[str]
         if row["sd_over_seeds"] is not None:
             text += f" ± {row['sd_over_seeds']:.3f} over {row['n_seeds']} seeds"
         if best is not None:
-            below = "" if row["value"] > best["value"] else "  BELOW THE BASELINE"
-            text += f"; best baseline '{best['method']}' {best['value']:.3f}{below}"
+            gap = differences.filter(subset=row["subset"], second=best["method"], metric=metric)
+            low, high = gap.select("low", "high").row(0)
+            text += f"; best baseline '{best['method']}' {best['value']:.3f}"
+            text += f", difference [{low:+.3f}, {high:+.3f}]"
+            if not row["value"] > best["value"]:
+                text += "  BELOW THE BASELINE"
+            elif not low > 0:
+                text += "  not clear of the baseline"
         lines.append(text)
     return lines
 
@@ -312,7 +322,7 @@ def _judge(
     outcomes: list[Outcome],
     run: Run,
     beside: RegressionInputs,
-) -> pl.DataFrame:
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     labelled = source.labelled
     methods: dict[tuple[str, str], list[Outcome]] = {(run.name, "model"): outcomes}
     with Progress("baselines", len(parts), unit="fit") as progress:
@@ -322,12 +332,15 @@ def _judge(
             for name, outcome in found.items():
                 methods.setdefault((name, "baseline"), []).append(outcome)
             progress.advance()
-    metrics = metrics_table(labelled, plan.groups.codes, methods, num_draws=config.num_draws)
+    drawn: dict[tuple[str, str, str], Draws] = {}
+    metrics = metrics_table(labelled, plan.groups.codes, methods, num_draws=config.num_draws, drawn=drawn)
     metrics.write_parquet(run.table_path(METRICS_TABLE))
+    differences = differences_table(metrics, drawn)
+    differences.write_parquet(run.table_path(DIFFERENCES_TABLE))
     prediction_table(labelled, outcomes, plan.groups.codes).write_parquet(run.table_path("predictions"))
     manifest = run.read_json("data_manifest.json")
     run.write_json("data_manifest.json", {**manifest, "baselines": list(beside.lines)})
-    return metrics
+    return metrics, differences
 
 
 def _largest(config: FinetuneConfig) -> str:
@@ -341,18 +354,11 @@ def _is_frozen(config: FinetuneConfig) -> bool:
 
 def _refuse_other(run: Run, config: FinetuneConfig, source: Source) -> None:
     """Refuse to resume under other settings or on other records."""
-    if not (run.path / "config.yaml").exists():
-        return
-    old, new = run.read_config(), yaml.safe_load(config.dump())
-    changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+    changed = changed_settings(run, config)
     if (run.path / "data_manifest.json").exists():
         before = run.read_json("data_manifest.json").get("digest")
         changed += ["records"] if before != _digest(source) else []
-    if changed:
-        raise RunError(
-            f"{run.path} was interrupted under other settings: {', '.join(changed)} changed",
-            hint="choose another --out, or pass --force to start over",
-        )
+    refuse_changes(run, changed)
 
 
 def _digest(source: Source) -> str:

@@ -93,6 +93,7 @@ def metrics_table(
     methods: Mapping[tuple[str, str], Sequence[Outcome]],
     *,
     num_draws: int,
+    drawn: dict[tuple[str, str, str], Draws] | None = None,
 ) -> pl.DataFrame:
     """Give the metrics of each method on each subset, with 95 % intervals by group.
 
@@ -106,6 +107,8 @@ def metrics_table(
         Outcomes by name and kind (``model``, ``baseline``).
     num_draws
         Bootstrap samples; all methods see the same ones.
+    drawn
+        Filled with them, by name, kind and subset, for `differences_table`.
 
     Returns
     -------
@@ -116,8 +119,67 @@ def metrics_table(
     for (name, kind), outcomes in methods.items():
         for subset in dict.fromkeys(each.subset for each in outcomes):
             own = [each for each in outcomes if each.subset == subset]
-            lines += _lines(labelled, units, own, num_draws, {"subset": subset, "method": name, "kind": kind})
+            names = {"subset": subset, "method": name, "kind": kind}
+            more, draws = _lines(labelled, units, own, num_draws, names)
+            lines += more
+            if drawn is not None:
+                drawn[name, kind, subset] = draws
     return pl.DataFrame(lines, schema_overrides={"sd_over_seeds": pl.Float64})
+
+
+def differences_table(metrics: pl.DataFrame, drawn: Mapping[tuple[str, str, str], Draws]) -> pl.DataFrame:
+    """Give the difference of the model to each baseline on the same resampled groups, by subset.
+
+    Parameters
+    ----------
+    metrics
+        From `metrics_table`; only what both have there is compared.
+    drawn
+        As it filled it.
+
+    Returns
+    -------
+    polars.DataFrame
+        ``subset, num_train, first, second, metric, first_value, second_value, difference, low, high, n,
+        n_groups, n_seeds``: the model first, and the difference is first minus second.
+    """
+    own, others = (metrics.filter(kind=kind) for kind in ("model", "baseline"))
+    both = own.join(others, on=["subset", "metric"], suffix="_second", maintain_order="left_right")
+    rows = []
+    for row in both.iter_rows(named=True):
+        draws = drawn[row["method"], "model", row["subset"]]
+        if row["metric"] not in draws.metrics:
+            continue
+        gap = draws.minus(drawn[row["method_second"], "baseline", row["subset"]]).interval(row["metric"])
+        rows.append(
+            {
+                "subset": row["subset"],
+                "num_train": row["num_train"],
+                "first": row["method"],
+                "second": row["method_second"],
+                "metric": row["metric"],
+                "first_value": row["value"],
+                "second_value": row["value_second"],
+                "difference": gap.value,
+                "low": gap.low,
+                "high": gap.high,
+                "n": row["n"],
+                "n_groups": row["n_groups"],
+                "n_seeds": row["n_seeds"],
+            }
+        )
+    return pl.DataFrame(rows, schema=_DIFFERENCES)
+
+
+_DIFFERENCES = pl.Schema(
+    {
+        "subset": pl.String,
+        "num_train": pl.Int64,
+        **dict.fromkeys(("first", "second", "metric"), pl.String),
+        **dict.fromkeys(("first_value", "second_value", "difference", "low", "high"), pl.Float64),
+        **dict.fromkeys(("n", "n_groups", "n_seeds"), pl.Int64),
+    }
+)
 
 
 def prediction_table(
@@ -227,7 +289,7 @@ def _lines(
     outcomes: Sequence[Outcome],
     num_draws: int,
     names: Mapping[str, str],
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], Draws]:
     target = labelled.target
     seeds = list(dict.fromkeys(each.seed for each in outcomes))
     by_seed = [[each for each in outcomes if each.seed == seed] for seed in seeds]
@@ -260,7 +322,7 @@ def _lines(
                 "n_seeds": len(seeds),
             }
         )
-    return lines
+    return lines, found
 
 
 def _draws(kind: str, repetitions: Sequence[Judgement], num_draws: int) -> Draws:

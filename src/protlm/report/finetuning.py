@@ -11,7 +11,11 @@ from protlm.report.leakage import NEAREST, leakage_blocks
 from protlm.report.sources import RunSource, read_table
 from protlm.statistics.predictions import PRIMARY
 
-TABLE = "finetune_metrics"
+TABLE, DIFFERENCES = "finetune_metrics", "finetune_differences"
+DIFFERENCE_COLUMNS = (
+    *("subset", "num_train", "first", "second", "metric", "first_value", "second_value"),
+    *("difference", "low", "high", "n", "n_groups", "n_seeds"),
+)
 
 
 def finetuning_section(source: RunSource, colours: Mapping[str, str]) -> Section | None:
@@ -39,13 +43,16 @@ def finetuning_section(source: RunSource, colours: Mapping[str, str]) -> Section
         *_shortfalls(metrics, PRIMARY[facts["target"]["kind"]]),
         Paragraph(
             "A point is a metric on held-out records with its 95 % interval from resampling groups; with "
-            "several seeds it is their mean. Grey marks are baselines that see no model. Where there are "
-            "several numbers of training records, each seed draws its own, every smaller draw inside the "
-            "larger ones."
+            "several seeds it is their mean. Grey marks are baselines: of no model; one-hot residues; and of "
+            "the model as it was before it was tuned, a regression of its vectors (embeddings) and, without "
+            "any label, its likelihood (zero_shot). Where there are several numbers of training records, "
+            "each seed draws its own, every smaller draw inside the larger ones."
         ),
         Figure(FinetuneScores(metrics, colours).figure(), "Metrics of the model and of baselines"),
         *(_table(str(subset), own) for (subset,), own in metrics.group_by("subset", maintain_order=True)),
+        *_differences(source),
         *(Paragraph(f"{line}.") for line in facts.get("lines", []) if _is_shown(line, facts)),
+        *(Paragraph(f"{line}.") for line in facts.get("baselines", [])),
         *_leakage(source, facts),
     ]
     return Section(f"finetuning-{source.label}", f"Fine-tuning: {source.label}", blocks)
@@ -53,7 +60,7 @@ def finetuning_section(source: RunSource, colours: Mapping[str, str]) -> Section
 
 def _is_shown(line: str, facts: Mapping[str, Any]) -> bool:
     """Tell the lines on what is judged; older Runs have their leakage among them."""
-    return "judge on" in line or ("leakage" in line and "sides" not in facts)
+    return "judge on" in line or "several values" in line or ("leakage" in line and "sides" not in facts)
 
 
 def _leakage(source: RunSource, facts: Mapping[str, Any]) -> list[Block]:
@@ -109,6 +116,35 @@ def _table(subset: str, own: pl.DataFrame) -> Table:
         f"{first['n_groups']:,} groups, {first['n_seeds']} seeds [95 % interval]."
     )
     return Table(caption, ["method", *(NAMES[metric] for metric in shown)], rows)
+
+
+def _differences(source: RunSource) -> list[Block]:
+    """Show the model minus each baseline; an older Run has no such table."""
+    table = read_table(source.run, DIFFERENCES, DIFFERENCE_COLUMNS)
+    if table is None:
+        return []
+    shown = [metric for metric in NAMES if metric in set(table["metric"])]
+    rows = []
+    for (subset, second), own in table.group_by("subset", "second", maintain_order=True):
+        by_metric = {row["metric"]: row for row in own.iter_rows(named=True)}
+        name = f"{second}, {subset} ({own['num_train'][0]:,} records)"
+        rows.append([Cell(name), *(Cell(difference_text(by_metric.get(metric))) for metric in shown)])
+    caption = "The model minus each baseline on the same resampled groups [95 % interval]."
+    return [Table(caption, ["baseline", *(NAMES[metric] for metric in shown)], rows, is_folded=True)]
+
+
+def difference_text(row: Mapping[str, Any] | None) -> str:
+    """Write a difference with its interval and, where it is known, its spread over seeds.
+
+    Parameters
+    ----------
+    row
+        With `DIFFERENCE_COLUMNS`; `None` where a metric is not there.
+    """
+    if row is None or row["difference"] is None or row["difference"] != row["difference"]:
+        return "–"
+    spread = "" if row.get("sd_over_seeds") is None else f" ± {row['sd_over_seeds']:.3f}"
+    return f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]{spread}"
 
 
 def _text(row: Mapping[str, Any] | None) -> str:

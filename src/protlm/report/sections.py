@@ -19,6 +19,7 @@ from protlm.report.figures import masking
 from protlm.report.figures.curves import REGION_LOSSES, Lines, tokens_seen, training_curves
 from protlm.report.figures.style import model_colours
 from protlm.report.finetuning import finetuning_section
+from protlm.report.finetuning_differences import differences_section
 from protlm.report.partner import partner_section
 from protlm.report.retrieval import retrieval_section
 from protlm.report.scores import score_section
@@ -56,6 +57,7 @@ def sections(sources: Sources) -> list[Section]:
         *(attribution_section(source) for source in sources.runs),
         *(contrast_section(source, colours) for source in sources.runs),
         *(finetuning_section(source, colours) for source in sources.runs),
+        differences_section(sources.runs),
         *(task_section(source, colours) for source in sources.runs),
         *(retrieval_section(source, colours) for source in sources.runs),
         *(leakage_section(source) for source in sources.runs),

@@ -1,0 +1,41 @@
+"""protlm evaluate finetuned."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from protlm.cli.options import Force
+
+
+def add_to(verbs: typer.Typer) -> None:
+    """Register the command under ``evaluate``."""
+    verbs.command()(finetuned)
+
+
+def finetuned(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN RUN…", help="Runs of protlm finetune on the same split")
+    ],
+    out: Annotated[Path | None, typer.Option(help="table to write, .parquet")] = None,
+    draws: Annotated[int, typer.Option(help="bootstrap samples", min=1)] = 2000,
+    force: Force = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print the differences as JSON lines")] = False,
+) -> None:
+    """Compare fine-tuned models on the same held-out records: paired differences by training subset."""
+    from protlm.errors import RunError
+    from protlm.report.finetuning_differences import difference_lines, finetuning_differences
+    from protlm.report.sources import read_sources
+
+    if out is not None and out.suffix != ".parquet":
+        raise RunError(f"{out} is no .parquet file", hint=f"try {out.with_suffix('.parquet')}")
+    if out is not None and out.exists() and not force:
+        raise RunError(f"{out} exists", hint="choose another --out, or pass --force to replace it")
+    table = finetuning_differences(read_sources(runs).runs, num_draws=draws)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        table.write_parquet(out)
+    if as_json:
+        typer.echo(table.write_ndjson(), nl=False)
+    else:
+        typer.echo("\n".join(difference_lines(table)))
