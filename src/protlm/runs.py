@@ -266,7 +266,8 @@ class Run:
 
     def _clear(self) -> None:
         owned = ["config.yaml", "metrics.jsonl", "data_manifest.json", "environment.json", "DONE"]
-        folders = ["model", "adapter", "checkpoints", "tables", "tensorboard", "data"]
+        folders = ["model", "adapter", "heads", "structure_encoder", "checkpoints", "tables"]
+        folders += ["tensorboard", "data"]
         for file in [self.path / name for name in owned]:
             file.unlink(missing_ok=True)
         for folder in [self.path / name for name in folders]:

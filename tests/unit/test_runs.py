@@ -33,6 +33,15 @@ def test_force_leaves_files_that_are_not_the_runs_own(tmp_path):
     assert (run.path / "notes.txt").read_text() == "mine"
 
 
+def test_force_removes_all_that_a_model_is_made_of(tmp_path):
+    run = Run.create(tmp_path / "a", verb="contrast")
+    for folder in ("model", "heads", "structure_encoder", "adapter"):
+        (run.path / folder).mkdir()
+        (run.path / folder / "name.json").write_text("{}")
+    Run.create(run.path, verb="contrast", force=True)
+    assert sorted(each.name for each in run.path.iterdir()) == ["environment.json", "tables"]
+
+
 def test_a_run_of_another_verb_is_refused(tmp_path):
     Run.create(tmp_path / "a", verb="pretrain")
     with pytest.raises(RunError, match="'pretrain' Run, not a 'evaluate' one"):

@@ -64,16 +64,9 @@ def contrast(
         "structure.is_trained": False if freeze_structure else None,
         "seed": seed,
     }
-    given = [f"{name}={_text(value)}" for name, value in values.items() if value is not None]
-    resolved = ContrastConfig.load(config, [*given, *(settings or [])])
+    resolved = ContrastConfig.load(config, [*options.as_settings(values), *(settings or [])])
     if dry_run:
         typer.echo(recipe.describe(resolved, device=device, say=options.say))
         return
     recipe.contrast(resolved, out, cache=cache, device=device, force=force, say=options.say)
     typer.echo(out)
-
-
-def _text(value: object) -> str:
-    import json
-
-    return json.dumps(value)

@@ -140,8 +140,7 @@ def finetune(
         "subsets": None if subsets is None else _subsets(subsets),
         **{f"data.{name}": value for name, value in labels.items()},
     }
-    given = [f"{name}={_text(value)}" for name, value in values.items() if value is not None]
-    resolved = FinetuneConfig.load(config, [*given, *(settings or [])])
+    resolved = FinetuneConfig.load(config, [*options.as_settings(values), *(settings or [])])
     if dry_run:
         typer.echo(recipe.describe(resolved, out, device=device, say=options.say))
         return
@@ -152,12 +151,6 @@ def finetune(
         typer.echo(pl.read_parquet(run.table_path(recipe.METRICS_TABLE)).write_ndjson(), nl=False)
     else:
         typer.echo(out)
-
-
-def _text(value: object) -> str:
-    import json
-
-    return json.dumps(value)
 
 
 def _seeds(text: str) -> tuple[int, ...]:

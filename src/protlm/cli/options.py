@@ -1,9 +1,11 @@
 """Options that several verbs share, and where talk goes."""
 
+import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -43,6 +45,22 @@ PairedIds = Annotated[
 ]
 Set = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, e.g. training.max_steps=100")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file; see configs/")]
+
+
+def as_settings(values: Mapping[str, Any]) -> list[str]:
+    """Write options that were given as ``KEY=VALUE``, as `Set` has them.
+
+    Parameters
+    ----------
+    values
+        By key; `None` is an option that was not given.
+
+    Examples
+    --------
+    >>> as_settings({"data.group": "fold", "seed": None, "seeds": [0, 1]})
+    ['data.group="fold"', 'seeds=[0, 1]']
+    """
+    return [f"{key}={json.dumps(value)}" for key, value in values.items() if value is not None]
 
 
 def say(text: str) -> None:

@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 
 from protlm.data.structure_pairs import StructurePairs
-from protlm.errors import ConfigError, RunError
+from protlm.errors import ConfigError
 from protlm.models.adaptation import num_trained
 from protlm.models.dual_tower import DualTower
 from protlm.models.features import (
@@ -36,6 +35,7 @@ from protlm.objectives.contrastive import Contrastive
 from protlm.progress import Progress
 from protlm.recipes.contrast_config import ContrastConfig
 from protlm.recipes.contrast_data import DividedPairs, read_pairs
+from protlm.recipes.resuming import changed_settings, refuse_changes
 from protlm.runs import Run
 from protlm.training.contrastive_job import ContrastiveJob
 from protlm.training.loop import train
@@ -198,16 +198,11 @@ def _begin(
     """Write what the Run is made of; refuse one that was made otherwise."""
     if not run.writes:
         return
-    if (run.path / "config.yaml").is_file():
-        old, new = run.read_config(), yaml.safe_load(config.dump())
-        changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
-        if run.read_json("data_manifest.json")["pairs"]["digest"] != divided.digest:
-            changed.append("the structures")
-        if changed:
-            raise RunError(
-                f"{run.path} was interrupted under other settings: {', '.join(changed)} changed",
-                hint="choose another --out, or pass --force to start over",
-            )
+    changed = changed_settings(run, config)
+    if (run.path / "data_manifest.json").is_file():
+        before = run.read_json("data_manifest.json")["pairs"]["digest"]
+        changed += ["the structures"] if before != divided.digest else []
+    refuse_changes(run, changed)
     run.write_config(config.dump())
     run.write_json("data_manifest.json", {"pairs": divided.facts()})
     divided.table().write_parquet(run.table_path("pairs"))

@@ -1,6 +1,5 @@
 """pretrain: a corpus and a masking to a trained model in a Run."""
 
-import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -8,13 +7,11 @@ from typing import Annotated
 import numpy as np
 import polars as pl
 import torch
-import yaml
 
 from protlm.config import AnyConfig, BaseConfig, one_of
 from protlm.data.corpus import Corpus
 from protlm.data.layout import TokenLayout
 from protlm.data.token_counts import corpus_counts, is_counted
-from protlm.errors import ConfigError, RunError
 from protlm.masking import maskings
 from protlm.masking.corrupt import CorruptionConfig
 from protlm.masking.policies import RegionMasking
@@ -37,6 +34,7 @@ from protlm.recipes.pretrain_data import (
     source_folders,
     source_names,
 )
+from protlm.recipes.resuming import changed_settings, refuse_changes
 from protlm.runs import Run
 from protlm.schedules import schedules_in
 from protlm.training.loop import TrainingConfig, train
@@ -89,7 +87,7 @@ def pretrain(
         say(warning)
     with processes.main_first():
         run = Run.create(out, verb="pretrain", force=force, writes=processes.is_main)
-        _same_config(run, config)
+        refuse_changes(run, trained_otherwise(run, config))
         run.write_config(config.dump())
     parts = assemble(config, run, processes=processes, say=say)
     say(f"{counted(parts.model)}; {parts.model.path}; {distribution()}")
@@ -112,16 +110,7 @@ def pretrain(
     return run
 
 
-def _same_config(run: Run, config: PretrainConfig) -> None:
-    """Refuse to resume with other settings than the interrupted Run had."""
-    if changed := changed_settings(run, config):
-        raise RunError(
-            f"{run.path} was interrupted under other settings: {', '.join(changed)} changed",
-            hint="choose another --out, or pass --force to start over",
-        )
-
-
-def changed_settings(run: Run, config: PretrainConfig) -> list[str]:
+def trained_otherwise(run: Run, config: PretrainConfig) -> list[str]:
     """Name the settings that differ from those a model was trained with so far.
 
     Parameters
@@ -138,10 +127,7 @@ def changed_settings(run: Run, config: PretrainConfig) -> list[str]:
     """
     if not run.is_done and not any(run.checkpoints_path.glob("step-*")):
         return []
-    old, new = run.read_config(), yaml.safe_load(config.dump())
-    with contextlib.suppress(ConfigError):  # settings that are new since then had their defaults
-        old = yaml.safe_load(PretrainConfig.from_dict(old).dump())
-    return sorted(key for key in old.keys() | new.keys() if old and old.get(key) != new.get(key))
+    return changed_settings(run, config)
 
 
 @dataclass(frozen=True)

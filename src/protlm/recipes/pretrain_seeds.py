@@ -6,7 +6,7 @@ from pathlib import Path
 from protlm.errors import ConfigError, RunError
 from protlm.models.loading import pick_device
 from protlm.models.members import member_folders, write_members
-from protlm.recipes.pretrain import PretrainConfig, Say, changed_settings, pretrain
+from protlm.recipes.pretrain import PretrainConfig, Say, pretrain, trained_otherwise
 from protlm.recipes.pretrain_plan import dry_run
 from protlm.runs import Run
 from protlm.training.processes import Processes
@@ -169,7 +169,7 @@ def _claim(path: Path, config: PretrainConfig, seeds: Sequence[int], *, force: b
         run = Run(path / folder)
         if folder in replaced or not Run.is_run(run.path):
             continue
-        if changed := set(changed_settings(run, config)) - {"seed"}:
+        if changed := set(trained_otherwise(run, config)) - {"seed"}:
             raise RunError(
                 f"{run.path} was trained under other settings: {', '.join(sorted(changed))} changed",
                 hint="members of an ensemble differ in their seed alone; choose another --out",
