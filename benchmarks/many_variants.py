@@ -24,7 +24,8 @@ from measuring import SHARED, keep
 from protlm.models.architectures import EsmArchitecture
 from protlm.models.language_model import LanguageModel
 from protlm.recipes import score_run
-from protlm.recipes.score import score_table, write_scores
+from protlm.recipes.score_output import write_scores
+from protlm.recipes.score_table import score_table
 from protlm.scoring.inputs import read_variants
 from protlm.scoring.wild_type import WildType
 from protlm.types.alphabet import STANDARD

@@ -13,7 +13,7 @@ import protlm
 from fixtures.builders import lively_esm
 from protlm.cli.main import app
 from protlm.errors import ConfigError
-from protlm.recipes.score import score_table
+from protlm.recipes.score_table import score_table
 from protlm.runs import Run
 from protlm.scoring.libraries import single_substitutions
 from protlm.scoring.wild_type import read_wild_type
@@ -81,7 +81,7 @@ def test_a_family_beside_other_models_is_one_ensemble(family):
 
 
 def test_a_variant_that_one_model_leaves_out_has_no_score_and_is_counted(monkeypatch):
-    from protlm.recipes import score as recipe
+    from protlm.recipes import score_table as recipe
 
     first, second = lively_esm(seed=0), lively_esm(seed=1)
     first.name, second.name = "first", "second"

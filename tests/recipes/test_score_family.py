@@ -10,7 +10,8 @@ from fixtures.builders import lively_esm
 from protlm.data.alignment import read_alignment
 from protlm.data.family import Family
 from protlm.errors import ConfigError, DataError
-from protlm.recipes.score import NOT_COVERED, score, score_file
+from protlm.recipes.score import score, score_file
+from protlm.recipes.score_table import NOT_COVERED
 from protlm.scoring.potts import PottsModel
 from protlm.scoring.site_independent import SiteIndependent
 from protlm.types.variant import parse_variant

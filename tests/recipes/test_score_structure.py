@@ -103,6 +103,26 @@ def test_it_is_a_member_beside_a_language_model(files, tiny_model):
     np.testing.assert_allclose(frame["score"], own.mean_horizontal())
 
 
+def test_each_row_is_told_which_model_gave_no_score_and_why(files):
+    """Positions 4 and 12 are not resolved; the alignment begins at position 7."""
+    folder, _ = files
+    rows = [WILD[6:], WILD[6:].replace("R", "K"), WILD[6:].replace("Q", "E")]
+    (folder / "family.a3m").write_text("".join(f">r{number}\n{row}\n" for number, row in enumerate(rows)))
+    frame = score(
+        ["site_independent", "inverse_folding"],
+        WILD,
+        ["Q9E", "K2R", "I12V", "K2R:A4S"],
+        alignment=folder / "family.a3m",
+        structure=folder / "both.pdb",
+        structure_model=folder / "protein-mpnn",
+        device="cpu",
+    )
+    covered, resolved = "not covered by the alignment", "not resolved in the structure"
+    assert frame["note"].to_list() == ["", covered, resolved, f"{covered}; {resolved}"]
+    assert frame["score"].is_null().to_list() == [False, True, True, True]
+    assert frame["score_inverse_folding"].is_null().to_list() == [False, False, True, True]
+
+
 @pytest.mark.parametrize(
     ("models", "plan", "given", "error", "message"),
     [

@@ -4,28 +4,23 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import polars as pl
 
 from protlm.data.readers import ReadReport
-from protlm.errors import ConfigError
 from protlm.models.default import default_model
 from protlm.models.language_model import LanguageModel, Precision
 from protlm.models.loading import load_members
 from protlm.models.members import expand
-from protlm.models.residue_level import require_residue_level
 from protlm.recipes.outputs import claim_file
 from protlm.recipes.score_family import FamilyScorer, split_names
 from protlm.recipes.score_output import provenance, write_scores
-from protlm.recipes.score_run import run_plan
 from protlm.recipes.score_structure import NO_STRUCTURE, StructureInput, StructureScorer, split_plans
+from protlm.recipes.score_table import check_ensemble, score_table
 from protlm.recipes.table_parts import discard
-from protlm.scoring.ensembles import WAYS, Way, check_way, combine
 from protlm.scoring.inputs import VariantTable, read_variants
 from protlm.scoring.inverse_folding import PLANS
 from protlm.scoring.libraries import combinations, single_substitutions
 from protlm.scoring.plans import make_plan, plans
-from protlm.scoring.variants import WHOLE, VariantScores
 from protlm.scoring.wild_type import WildType, read_wild_type
 from protlm.scoring.windows import LengthPolicy, Long
 from protlm.types.record import Record
@@ -35,10 +30,6 @@ Say = Callable[[str], None]
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
 """Of files that scores are written to."""
-NOT_COVERED = "not covered by the alignment"
-"""Note of a variant to which a model of a family gives no score."""
-NOT_RESOLVED = "not resolved in the structure"
-"""Note of a variant to which an inverse-folding model gives no score."""
 
 
 def score_file(
@@ -139,7 +130,7 @@ def score_file(
     if plan not in (*of_family, *of_structure):
         make_plan(plan, fill=fill)
     length = LengthPolicy(long, window)
-    _check_ensemble(ensemble, len(expand(models)) + len(of_family) + len(of_structure))
+    check_ensemble(ensemble, len(expand(models)) + len(of_family) + len(of_structure))
     reading = ReadReport()
     reference = read_wild_type(wild_type, chain=chain, gaps=gaps, report=reading)
     for line in [reference.describe(), *reading.lines()]:
@@ -208,113 +199,6 @@ def score_file(
     return frame
 
 
-def score_table(
-    models: Sequence[LanguageModel],
-    table: VariantTable,
-    wild_type: WildType,
-    *,
-    plan: str = "masked_marginal",
-    fill: str | None = None,
-    length: LengthPolicy = WHOLE,
-    ensemble: str | None = None,
-    family: FamilyScorer | None = None,
-    structure: StructureScorer | None = None,
-    max_tokens: int | None = None,
-    folder: Path | None = None,
-    is_agreed: bool = True,
-    say: Say = lambda _: None,
-) -> tuple[pl.DataFrame, list[VariantScores]]:
-    """Score a table of variants under each model; `score` is that of their ensemble.
-
-    Parameters
-    ----------
-    models
-        At least one, unless `family` or `structure` has members.
-    table
-        From `protlm.scoring.inputs` or `protlm.scoring.libraries`.
-    wild_type
-        The reference.
-    plan
-        A name in the registry `plans`, or ``"package.module:Name"``.
-    fill, ensemble
-        As for `score_file`.
-    length
-        What is done with a chain that a model does not take.
-    family
-        Models of an alignment: members of the ensemble behind the language models, and others beside.
-    structure
-        Inverse-folding plans: members of the ensemble behind these.
-    max_tokens
-        Token budget of a batch; by the device of each model if `None`.
-    folder
-        Where finished chunks are kept until all are done.
-    is_agreed
-        Whether a job of over an hour may start.
-    say
-        Tells the user how many contexts there are and how long they took.
-
-    Returns
-    -------
-    polars.DataFrame
-        The input columns, then ``score``, ``score_<model>`` for each, ``num_masked_contexts`` (those
-        the row's own score rests on, per model) and ``note``.
-    list of VariantScores
-        Per language model.
-    """
-    of_family, beside = ((), ()) if family is None else (family.members, family.baselines)
-    of_structure = () if structure is None else structure.members
-    members = (*of_family, *of_structure)
-    names = [*(model.name for model in models), *members, *beside]
-    if repeated := {name for name in names if names.count(name) > 1}:
-        raise ConfigError(
-            f"two models are called '{repeated.pop()}'", hint="rename one of the folders; columns go by name"
-        )
-    _check_ensemble(ensemble, len(models) + len(members))
-    for model in models:
-        require_residue_level(model, "score")
-    known = [variant for variant in table.variants if variant is not None]
-    others = {name: family.scores(name, known) for name in (*of_family, *beside)} if family else {}
-    if structure is not None:
-        others |= {name: structure.scores(name, known) for name in of_structure}
-    results = [
-        run_plan(
-            model,
-            make_plan(plan, fill=fill),
-            plan if fill is None else f"{plan} with fill {fill}",
-            wild_type.record,
-            known,
-            chain=wild_type.chain,
-            length=length,
-            max_tokens=max_tokens,
-            folder=folder,
-            keeps_all=len(models) > 1,
-            is_agreed=is_agreed,
-            say=say,
-        )
-        for model in models
-    ]
-    has_score = np.array([variant is not None for variant in table.variants])
-    columns = {}
-    for result in (*results, *others.values()):
-        values = np.full(len(has_score), np.nan)
-        values[has_score] = result.scores
-        columns[f"score_{result.model}"] = pl.Series(values).fill_nan(None)
-    together = np.full(len(has_score), np.nan)
-    scored = [*results, *(others[name] for name in members)]
-    together[has_score] = _together(scored, check_way(ensemble or "mean"), say)
-    contexts = np.zeros(len(has_score), dtype=np.int32)
-    contexts[has_score] = scored[0].own_masked_contexts
-    frame = table.frame.with_columns(
-        pl.Series("score", together).fill_nan(None),
-        *(values.alias(name) for name, values in columns.items()),
-        pl.Series("num_masked_contexts", contexts),
-        pl.Series(
-            "note", _notes(table, together, NOT_RESOLVED if of_structure else NOT_COVERED), dtype=pl.String
-        ),
-    )
-    return frame, results
-
-
 def plan_name(name: str) -> str:
     """Give the name of a plan that was written with hyphens.
 
@@ -325,33 +209,6 @@ def plan_name(name: str) -> str:
     """
     plain = name.replace("-", "_")
     return plain if plain in (*plans.names(), *PLANS) else name
-
-
-def _notes(table: VariantTable, scores: np.ndarray, reason: str) -> list[str]:
-    """Say of each variant without a score why, if nothing is said yet."""
-    return [
-        note or ("" if variant is None or np.isfinite(score) else reason)
-        for note, variant, score in zip(table.notes, table.variants, scores, strict=True)
-    ]
-
-
-def _check_ensemble(way: str | None, num_models: int) -> None:
-    if way is not None and check_way(way) and num_models < 2:
-        raise ConfigError(
-            f"--ensemble {way} puts several models together, and there is one",
-            hint="repeat --model, or name a folder that pretrain --seeds made, or esm1v",
-        )
-
-
-def _together(results: Sequence[VariantScores], way: Way, say: Say) -> np.ndarray:
-    if len(results) == 1:
-        return results[0].scores
-    names = [result.model for result in results]
-    combined = combine([result.scores for result in results], way, names=names)
-    say(f"score: {WAYS[way]}, {len(names)} models")
-    for note in combined.notes:
-        say(note)
-    return combined.scores
 
 
 def score(
@@ -467,11 +324,3 @@ def score(
 
 def _silent(_: str) -> None:
     """Say nothing: who calls from Python reads the table."""
-
-
-__all__ = [
-    "VariantTable",
-    "score",
-    "score_file",
-    "score_table",
-]
