@@ -44,6 +44,7 @@ ANTIBODIES: dict[str, tuple[str, tuple[object, ...]]] = {
         "structures-cpu",
         (
             *("--set=data.group=null", "--set=data.crop_residues=null", "--set=structure.arguments={}"),
+            "--set=data.min_residues=32",
             *("--set=training.step_records=32", "--set=training.max_steps=100"),
             *("--set=training.eval_every=20", "--set=training.save_every=20"),
         ),

@@ -105,7 +105,8 @@ class ContrastConfig(BaseConfig):
         shortest = self.data.crop_residues or self.data.min_residues
         if self.segments > shortest:
             raise ValueError(
-                f"segments {self.segments} is more than the residues of the shortest item, {shortest}"
+                f"segments {self.segments} is more than the residues of the shortest item, {shortest}: "
+                "set data.min_residues, or take fewer"
             )
         if self.segments > 1 and self.sequence.pooling == "begin":
             raise ValueError("sequence.pooling begin is one vector: take mean, or segments 1")
