@@ -213,6 +213,7 @@ def test_an_scfv_is_two_domains_without_a_summary_too(tmp_path):
         (HEAD + "1abc\tH\n", "line 2: 2 cells, expected 8"),
         (HEAD + "1abc\tNA\tNA\t0\tNA\tNA\t1\tNA\n", "name no antibody"),
         (HEAD + "1abc\tH\tL\tx\tNA\tNA\t1\tNA\n", "model 'x' is no number"),
+        (HEAD + "1abc\tH\tL\t²\tNA\tNA\t1\tNA\n", "model '²' is no number"),
     ],
 )
 def test_summaries_that_are_none(tmp_path, text, says):
@@ -287,6 +288,24 @@ def test_tables_keep_labels_groups_and_rows(tmp_path):
     with pytest.raises(DataError, match="--group-by fold: there is no such label"):
         prepare_structures(path, tmp_path / "o", settings=StructureSettings(group=("fold",)))
     assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize(("zero", "group"), [(0, "0"), (0.0, "0.0")])
+def test_a_group_of_the_number_0_stays_together_and_not_a_number_is_none(tmp_path, zero, group):
+    import pyarrow as pa
+
+    path = tmp_path / "set.parquet"
+    with BackboneWriter(path, {"fold": pa.float64() if group == "0.0" else pa.int64()}) as writer:
+        for number in range(12):
+            one = Backbone(f"d{number}", "MKTA", np.zeros((4, 4, 3)) + number, np.zeros(4, int), ("A",))
+            other = float("nan") if group == "0.0" else None
+            writer.add(one, {"fold": zero if number < 8 else other})
+    prepared = prepare_structures(
+        path, tmp_path / "out", settings=StructureSettings(group=("fold",)), holdout=0.5, seed=0
+    )
+    assert prepared.corpus.column("group") == [group] * 8 + [""] * 4
+    sides = [set(Corpus(f"{tmp_path / 'out'}:{side}").column("group")) for side in ("train", "holdout")]
+    assert sum(group in side for side in sides) == 1
 
 
 def test_a_corpus_that_was_changed_is_refused(tmp_path):

@@ -8,7 +8,7 @@ atoms; -32768 where an atom is not resolved. Several chains lie one behind the o
 
 import os
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from protlm.errors import DataError
+from protlm.types.alphabet import ResidueError, clean_residues
 from protlm.types.structure import ATOMS, Backbone
 
 MISSING = -32768
@@ -194,8 +195,8 @@ class BackboneTable:
                 hint=f"its columns are {', '.join(names)}; see docs/structures.md",
             )
         light = [name for name in names if name not in {"backbone_xyz", "residue_ids", "sequence"}]
-        table = pl.DataFrame(self._file.read(light))
-        self.lengths = table["n_res"].to_numpy().astype(np.int64)
+        table = pl.DataFrame(self._table(self._file.read, light))
+        self.lengths = table["n_res"].fill_null(0).to_numpy().astype(np.int64)
         self.ids = self._ids(table)
         self.labels = table.select([name for name in table.columns if name not in OWN])
         self._chains = table["chain"].cast(pl.String).to_list() if "chain" in names else None
@@ -209,7 +210,7 @@ class BackboneTable:
 
     def sequences(self) -> list[str]:
         """Give the residues of each, chains one behind the other."""
-        return self._file.read(["sequence"])["sequence"].to_pylist()
+        return self._table(self._file.read, ["sequence"])["sequence"].to_pylist()
 
     def read(self, row: int) -> Backbone:
         """Give one backbone.
@@ -224,9 +225,20 @@ class BackboneTable:
         within = row - (int(self._stops[group - 1]) if group else 0)
         return self._backbone(row, {name: column[within] for name, column in values.items()})
 
+    def _table(self, read: Callable[..., pa.Table], *places: Any, **options: Any) -> pa.Table:
+        """Read some of it; damage is seen only then."""
+        try:
+            return read(*places, **options)
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(
+                f"{self.path} is damaged ({str(error).splitlines()[0]})", hint="fetch it again"
+            ) from None
+
     def _group(self, number: int) -> dict[str, list[Any]]:
         if number not in self._groups:
-            self._groups[number] = self._file.read_row_group(number, columns=self._columns).to_pydict()
+            self._groups[number] = self._table(
+                self._file.read_row_group, number, columns=self._columns
+            ).to_pydict()
             if len(self._groups) > _KEPT_GROUPS:
                 self._groups.popitem(last=False)
         self._groups.move_to_end(number)
@@ -234,7 +246,13 @@ class BackboneTable:
 
     def _backbone(self, row: int, values: dict[str, Any]) -> Backbone:
         where = f"{self.path}, row {row + 1}, '{self.ids[row]}'"
-        size, residues, packed = int(self.lengths[row]), values["sequence"], values["backbone_xyz"]
+        if absent := [name for name in _NEEDED if values[name] is None]:
+            raise DataError(f"{where} has no {absent[0]}", hint="leave the row out, or make the file again")
+        try:
+            residues = clean_residues(values["sequence"])
+        except ResidueError as error:
+            raise DataError(f"{where}: {error.message}", hint=error.hint) from None
+        size, packed = int(self.lengths[row]), values["backbone_xyz"]
         if len(residues) != size or len(packed) != size * len(ATOMS) * 3 * 2:
             raise DataError(
                 f"{where}: n_res is {size:,}, but the sequence has {len(residues):,} residues and "
@@ -246,10 +264,11 @@ class BackboneTable:
         chain_ids, chain_lengths = values.get("chain_ids"), values.get("chain_lengths")
         if not chain_lengths or chain_ids is None:
             chain_ids, chain_lengths = [self._chains[row] or "" if self._chains else "A"], [size]
-        if sum(chain_lengths) != size or len(chain_ids) != len(chain_lengths):
+        is_odd = None in chain_ids or any(each is None or each < 1 for each in chain_lengths)
+        if is_odd or sum(chain_lengths) != size or len(chain_ids) != len(chain_lengths):
             raise DataError(
-                f"{where}: chains {', '.join(chain_ids)} have {', '.join(map(str, chain_lengths))} residues, "
-                f"and the sequence {size:,}",
+                f"{where}: chains {', '.join(map(str, chain_ids))} have "
+                f"{', '.join(map(str, chain_lengths))} residues, and the sequence {size:,}",
                 hint="make the file again",
             )
         ids = tuple(values["residue_ids"].split(",")) if values.get("residue_ids") is not None else ()

@@ -1,6 +1,7 @@
 """Structures to records: what is read, which antibodies are in it, and what is left out."""
 
 import hashlib
+import math
 import tempfile
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -177,7 +178,7 @@ class StructureRecords:
                     continue
                 self._seen.add(name)
                 kept = self._kept(entry.labels) | labels
-                groups = [str(entry.labels.get(each) or "") for each in self.settings.group]
+                groups = [_group_part(entry.labels.get(each)) for each in self.settings.group]
                 self._count(name, parts)
                 waiting.append(parts)
                 self.reading.num_read += 1
@@ -328,6 +329,11 @@ class StructureRecords:
         return [
             f"remarks on {len(self.remarks):,} files are in the manifest (first: {name}: {said[0]})",
         ]
+
+
+def _group_part(value: Any) -> str:
+    """Give a label as part of the name of a group; nothing where there is none, but 0 is a value."""
+    return "" if value is None or (isinstance(value, float) and math.isnan(value)) else str(value)
 
 
 def _chain_id(found: FoundDomain | None) -> str:

@@ -93,6 +93,12 @@ def test_the_form_of_the_shared_files_is_read(tmp_path):
         ({"backbone_xyz": b"\0" * 46}, r"backbone_xyz 46 bytes \(expected 48\)"),
         ({"residue_ids": "7"}, "1 residue ids for 2 residues"),
         ({"chain_ids": ["a", "b"], "chain_lengths": [1, 2]}, "have 1, 2 residues, and the sequence 2"),
+        ({"chain_ids": ["a", "b"], "chain_lengths": [3, -1]}, "have 3, -1 residues, and the sequence 2"),
+        ({"chain_ids": [None, "b"], "chain_lengths": [1, 1]}, "chains None, b have"),
+        ({"sequence": None}, "row 1, '1abc_b' has no sequence"),
+        ({"backbone_xyz": None}, "row 1, '1abc_b' has no backbone_xyz"),
+        ({"n_res": None}, "row 1, '1abc_b' has no n_res"),
+        ({"sequence": "M?"}, r"row 1, '1abc_b': '\?' at position 2"),
     ],
 )
 def test_no_length_may_differ(tmp_path, change, says):
@@ -110,6 +116,12 @@ def test_other_tables_and_cut_files_are_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(DataError, match="cannot be read as Parquet"):
         open_backbones(path)
+    path = written(tmp_path / "y.parquet", [random_backbone("a", {"A": "MK" * 500})])
+    whole = path.read_bytes()
+    for start in (4, 2000):  # pages of names, and of coordinates
+        path.write_bytes(whole[:start] + bytes(1000) + whole[start + 1000 :])
+        with pytest.raises(DataError, match=r"y\.parquet is damaged"):
+            open_backbones(path)[0]
     far = random_backbone("far", {"A": "MK"})
     far.coordinates[0] -= 800
     with pytest.raises(DataError, match=r"reaches 4\d\d Å from its centre"):

@@ -84,7 +84,7 @@ def _row(path: Path, number: int, header: Sequence[str], cells: Sequence[str]) -
             hint="a row needs a pdb and one of the chains",
         )
     model = texts.get("model") or "0"
-    if not model.isdigit():
+    if not model.isdecimal():
         raise DataError(f"{where}: model '{model}' is no number", hint="SAbDab counts models from 0")
     antigens, others = _antigens(texts)
     labels: dict[str, str | float] = {name: texts[name] for name in _LABELS if texts.get(name)}
