@@ -8,9 +8,11 @@ import pytest
 
 from fixtures.structures import pdb_lines, small_encoder, walk
 from protlm.data.readers.structure import read_structure
-from protlm.errors import ConfigError, DataError
+from protlm.errors import ConfigError, DataError, Interrupted
+from protlm.recipes import score_structure
+from protlm.recipes.laid_backbone import lay_along
 from protlm.recipes.score import score, score_file
-from protlm.recipes.score_structure import StructureInput, lay_along
+from protlm.recipes.score_structure import StructureInput
 from protlm.scoring.inverse_folding import open_inverse_folding
 from protlm.types.structure import Backbone
 from protlm.types.variant import parse_variant
@@ -85,6 +87,44 @@ def test_a_table_is_written_with_where_it_comes_from(files, kind):
     assert facts["plan"] == "inverse_folding"
     assert facts["structure"]["chains"] == ["H", "L"]
     assert facts["structure"]["model"] == kind
+
+
+@pytest.mark.parametrize("kind", ["gvp-transformer", "protein-mpnn"])
+def test_an_interrupted_scan_goes_on_where_it_stopped(files, kind, monkeypatch):
+    folder, _ = files
+    given = StructureInput(folder / "both.pdb", folder / kind)
+    options = {"plan": "inverse_folding", "structure": given, "device": "cpu"}
+    whole = score_file([], WILD, folder / "whole.parquet", say=lambda _: None, **options)
+    monkeypatch.setattr(score_structure, "_CHUNK", 200)
+    opened, scored = score_structure.open_inverse_folding, []
+
+    def counting(*arguments, **settings):
+        folding = opened(*arguments, **settings)
+        own = folding.scores
+
+        def scores(variants, **more):
+            if len(scored) == 2:
+                scored.append(0)
+                raise KeyboardInterrupt
+            scored.append(len(variants))
+            return own(variants, **more)
+
+        folding.scores = scores
+        return folding
+
+    monkeypatch.setattr(score_structure, "open_inverse_folding", counting)
+    with pytest.raises(Interrupted, match="the same command resumes"):
+        score_file([], WILD, folder / "cut.parquet", say=lambda _: None, **options)
+    said = []
+    cut = score_file([], WILD, folder / "cut.parquet", say=said.append, **options)
+    assert scored == [200, 200, 0, 200, 27]
+    assert "inverse_folding: resuming after 400 of 627 variants" in said
+    assert not (folder / "cut.parquet.parts").exists()
+    assert cut["mutant"].equals(whole["mutant"])
+    for values in (cut["score"], cut["score_inverse_folding"]):
+        np.testing.assert_allclose(
+            values.fill_null(np.nan).to_numpy(), whole["score"].fill_null(np.nan).to_numpy(), atol=1e-5
+        )
 
 
 def test_it_is_a_member_beside_a_language_model(files, tiny_model):

@@ -132,7 +132,8 @@ def _run(
     _ask(job, sum(todo), is_agreed=is_agreed, say=say)
     begin = time.perf_counter()
     with Progress(model.name, sum(todo), unit="context") as progress:
-        found = pl.concat(_run_chunks(job, chunks, kept, progress)) if chunks else _NOTHING
+        made = run_chunks(lambda chunk: job.run(chunk, progress), chunks, kept)
+        found = pl.concat(made) if chunks else _NOTHING
     say(f"{model.name}: took {duration(time.perf_counter() - begin)}")
     if padding := getattr(model, "padding_note", ""):
         say(f"{model.name}: {padding}")
@@ -193,16 +194,34 @@ def _kept(folder: Path | None, job: _Job, name: str, variants: Sequence[Variant]
     return None if folder is None else TableParts(folder / _digest(job, name, variants))
 
 
-def _run_chunks(
-    job: _Job, chunks: Sequence[Sequence[Variant]], kept: TableParts | None, progress: Progress
+def run_chunks(
+    run: Callable[[Sequence[Variant]], pl.DataFrame],
+    chunks: Sequence[Sequence[Variant]],
+    kept: TableParts | None,
 ) -> Iterator[pl.DataFrame]:
+    """Score chunks of variants; those that are finished are read.
+
+    Parameters
+    ----------
+    run
+        Gives the rows of a chunk.
+    chunks
+        In order.
+    kept
+        Where finished ones are; `None` keeps none.
+
+    Raises
+    ------
+    Interrupted
+        On Ctrl-C, where finished chunks are kept.
+    """
     for number, chunk in enumerate(chunks):
         if kept is None:
-            yield job.run(chunk, progress)
+            yield run(chunk)
             continue
         if not kept.has(number):
             try:
-                kept.write(number, job.run(chunk, progress))
+                kept.write(number, run(chunk))
             except KeyboardInterrupt:
                 where = f"finished chunks are in {kept.folder.parent}"
                 raise Interrupted(f"interrupted: {where}; the same command resumes") from None

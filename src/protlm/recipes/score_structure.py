@@ -1,5 +1,7 @@
 """Inverse-folding scores beside, or instead of, those of language models."""
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,24 +9,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
-from protlm.data.readers.structure import (
-    Structure,
-    StructureChain,
-    fit_on_chain,
-    place_on_chain,
-    read_structure,
-)
-from protlm.errors import ConfigError, DataError, did_you_mean
+from protlm.data.backbones import backbone_digest
+from protlm.data.readers.structure import read_structure
+from protlm.errors import ConfigError, DataError
 from protlm.models.structure_encoder import StructureEncoder, load_structure_encoder
 from protlm.progress import Progress
+from protlm.recipes.laid_backbone import lay_along
+from protlm.recipes.score_run import run_chunks
+from protlm.recipes.table_parts import TableParts
 from protlm.runs import file_hash
-from protlm.scoring.inverse_folding import PLANS, InverseFolding, open_inverse_folding
+from protlm.scoring.inverse_folding import ORDERED, PLANS, InverseFolding, open_inverse_folding
 from protlm.scoring.variants import VariantScores
 from protlm.types.structure import Backbone
 from protlm.types.variant import Variant
 
 Say = Callable[[str], None]
+
+_CHUNK = 512
+"""Variants of a chunk, which is scored and kept as a whole."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +146,7 @@ class StructureScorer:
         """The model, loaded when all of the input was read."""
         return load_structure_encoder(self.model, device=self.device)
 
-    def scores(self, name: str, variants: Sequence[Variant]) -> VariantScores:
+    def scores(self, name: str, variants: Sequence[Variant], *, folder: Path | None = None) -> VariantScores:
         """Score variants under one plan; the backbone is encoded once.
 
         Parameters
@@ -151,11 +155,15 @@ class StructureScorer:
             Of the plan.
         variants
             Of the wild type.
+        folder
+            Where finished chunks are kept, if there are several.
 
         Raises
         ------
         DataError
             If one has insertions or deletions.
+        Interrupted
+            On Ctrl-C, where finished chunks are kept.
         """
         if indels := sum(variant.is_indel for variant in variants):
             raise DataError(
@@ -165,9 +173,32 @@ class StructureScorer:
             )
         folding = open_inverse_folding(self.encoder, self.backbone, name, max_tokens=self.max_tokens)
         self._tell_unresolved(folding, variants)
-        with Progress(name, len(variants), unit="variant") as progress:
-            found = folding.scores(variants, on_batch=lambda done: progress.advance(units=done))
-        return VariantScores(name, found, np.zeros(len(variants), dtype=np.int64), len(variants), 0)
+        rows = _cut(variants) if name == ORDERED else [np.arange(len(variants))]
+        kept = None
+        if folder is not None and len(rows) > 1:
+            kept = TableParts(folder / self._digest(name, variants))
+        done = sum(len(own) for number, own in enumerate(rows) if kept is not None and kept.has(number))
+        if done:
+            self.say(f"{name}: resuming after {done:,} of {len(variants):,} variants")
+        with Progress(name, len(variants), unit="variant", start=done) as progress:
+
+            def run(chunk: Sequence[Variant]) -> pl.DataFrame:
+                found = folding.scores(chunk, on_batch=lambda done: progress.advance(units=done))
+                return pl.DataFrame({"score": found})
+
+            chunks = [[variants[row] for row in own] for own in rows]
+            parts = [part["score"].to_numpy() for part in run_chunks(run, chunks, kept)]
+        scores = np.empty(len(variants))
+        scores[np.concatenate(rows)] = np.concatenate(parts)
+        return VariantScores(name, scores, np.zeros(len(variants), dtype=np.int64), len(variants), 0)
+
+    def _digest(self, name: str, variants: Sequence[Variant]) -> str:
+        """Name all that chunks of scores depend on."""
+        facts = [name, self.encoder.identity, backbone_digest(self.backbone)]
+        digest = hashlib.blake2b(json.dumps(facts).encode(), digest_size=12)
+        for variant in variants:
+            digest.update(f"{variant.label()};".encode())
+        return digest.hexdigest()
 
     def _tell_unresolved(self, folding: InverseFolding, variants: Sequence[Variant]) -> None:
         count = sum(not all(folding.is_resolved[each.index] for each in one.mutations) for one in variants)
@@ -190,94 +221,16 @@ class StructureScorer:
         }
 
 
+def _cut(variants: Sequence[Variant]) -> list[np.ndarray]:
+    """Cut into chunks of like first mutated sites, the last ones first, by which letters are shared."""
+    firsts = [min((each.index for each in variant.mutations), default=0) for variant in variants]
+    order = np.argsort(-np.array(firsts, dtype=np.int64), kind="stable")
+    return np.split(order, np.arange(_CHUNK, len(order), _CHUNK))
+
+
 def _parse(text: str) -> tuple[Path, str | None]:
     """Read ``FILE[:CHAIN]``; what is the name of a file as a whole is that file."""
     path, colon, chain = text.rpartition(":")
     if Path(text).exists() or not colon:
         return Path(text), None
     return Path(path), chain
-
-
-def lay_along(
-    structure: Structure, wild_type: str, chain_id: str | None = None, *, is_alone: bool = False
-) -> tuple[Backbone, list[str]]:
-    """Give the backbone of a wild type, residue by residue, with the other chains behind it.
-
-    Its letters are those of the wild type. Residues without a counterpart in the chain have no coordinates;
-    residues of the chain without one in the wild type are left out.
-
-    Parameters
-    ----------
-    structure
-        From `read_structure`.
-    wild_type
-        The chain that varies.
-    chain_id
-        The author's; the chain that fits best if `None`.
-    is_alone
-        Whether further chains are left out.
-
-    Returns
-    -------
-    backbone, lines
-        And what was done, to be said.
-
-    Raises
-    ------
-    DataError
-        If there is no such chain, or it is of another protein.
-    """
-    chain = _chosen(structure, wild_type, chain_id)
-    places = place_on_chain(chain, wild_type)
-    others = [] if is_alone else [each for each in structure.chains if each is not chain]
-    has_place = places >= 0
-    coordinates = np.full((len(wild_type), 4, 3), np.nan, dtype=np.float32)
-    coordinates[has_place] = chain.backbone[places[has_place]]
-    ids = [chain.residue_ids[place] if place >= 0 else "" for place in places]
-    sizes = [len(wild_type), *(len(each) for each in others)]
-    backbone = Backbone(
-        structure.name,
-        wild_type + "".join(each.residues for each in others),
-        np.concatenate([coordinates, *(each.backbone for each in others)]),
-        np.repeat(np.arange(len(sizes)), sizes),
-        (chain.chain_id, *(each.chain_id for each in others)),
-        (*ids, *(name for each in others for name in each.residue_ids)),
-    )
-    return backbone, _lines(structure, chain, wild_type, places, backbone)
-
-
-def _chosen(structure: Structure, wild_type: str, chain_id: str | None) -> StructureChain:
-    if chain_id is None:
-        return max(structure.chains, key=lambda each: fit_on_chain(each, wild_type).num_equal)
-    for chain in structure.chains:
-        if chain.chain_id == chain_id:
-            return chain
-    raise DataError(
-        f"structure '{structure.name}' has no protein chain '{chain_id}'",
-        hint=did_you_mean(chain_id, [each.chain_id for each in structure.chains]),
-    )
-
-
-def _lines(
-    structure: Structure, chain: StructureChain, wild_type: str, places: np.ndarray, backbone: Backbone
-) -> list[str]:
-    """Say how many residues have a place, coordinates and the same letter."""
-    has_place = places >= 0
-    other = [
-        index for index in np.flatnonzero(has_place) if chain.residues[places[index]] != wild_type[index]
-    ]
-    resolved = int(backbone.is_resolved[: len(wild_type)].sum())
-    left_out = len(chain) - int(has_place.sum())
-    of = f"{structure.name}, chain '{chain.chain_id}'"
-    placed = (
-        f"{of}: {int(has_place.sum()):,} of {len(wild_type):,} residues of the wild type have a place in it, "
-        f"{resolved:,} are resolved; its other {left_out:,} residues are left out"
-    )
-    lines = [placed]
-    if other:
-        index = int(other[0])
-        shown = f"{wild_type[index]} for {chain.residues[places[index]]} at position {index + 1}"
-        lines.append(f"{of}: letters of the wild type are taken where they differ: {len(other):,} ({shown})")
-    if len(backbone.chain_ids) > 1:
-        lines.append(f"{of}: further chains are context: {', '.join(backbone.chain_ids[1:])}")
-    return lines + [f"{structure.name}: {note}" for note in structure.notes]

@@ -94,7 +94,7 @@ def score_table(
     known = [variant for variant in table.variants if variant is not None]
     others = {name: family.scores(name, known) for name in (*of_family, *beside)} if family else {}
     if structure is not None:
-        others |= {name: structure.scores(name, known) for name in of_structure}
+        others |= {name: structure.scores(name, known, folder=folder) for name in of_structure}
     results = [
         run_plan(
             model,
