@@ -28,6 +28,14 @@ def structured(number, text):
     return {"sequence": text, **states, "set": "val" if number % 4 == 0 else "train"}
 
 
+def measured(number, text):
+    return {
+        "sequence": text,
+        "kd": number * 7 % 11 / 2,
+        "split": ["train", "train", "valid", "test"][number % 4],
+    }
+
+
 def paired(number, text):
     return {"sequence_a": text, "sequence_b": text[::-1], "label": number % 2}
 
@@ -39,6 +47,8 @@ def test_it_trains_three_steps(name, tmp_path, monkeypatch):
     if name == "localisation":
         table("deeploc_train.tsv", 24, located)
         table("deeploc_test.tsv", 24, located, seed=1)
+    elif name == "affinity":
+        table("affinity.tsv", 40, measured)
     elif name == "secondary-structure":
         table("ss3.tsv", 16, structured)
     else:

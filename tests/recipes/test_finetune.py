@@ -420,8 +420,8 @@ def test_the_report_shows_metrics_curve_and_shortfall(model, table, tmp_path):
     texts = [block.text for block in section.blocks if hasattr(block, "text")]
     assert any("is not above the baseline 'composition' in AUROC" in text for text in texts)
     assert (
-        sum(type(block).__name__ == "Table" for block in section.blocks) == 4
-    )  # two of metrics, identities, labels
+        sum(type(block).__name__ == "Table" for block in section.blocks) == 5
+    )  # two of metrics, differences, identities, labels
 
 
 def test_the_command_line_needs_no_file_of_settings(model, table, tmp_path):

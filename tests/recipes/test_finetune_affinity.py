@@ -331,4 +331,4 @@ def test_two_classes_have_one_hot_beside_them(model, table, tmp_path):
     )
     own = metrics_of(run).filter(method="one_hot")
     assert {"auroc", "auprc"} <= set(own["metric"])
-    assert own.filter(metric="auroc")["value"][0] > 0.95
+    assert own.filter(metric="auroc")["value"][0] > 0.7

@@ -32,7 +32,7 @@ def test_a_constant_target_has_none_and_constant_scores_have_chance():
 def test_only_this_metric_depends_on_which_end_is_best():
     rng = np.random.default_rng(2)
     truth = rng.normal(size=50)
-    given = truth + rng.normal(size=50)
+    given = truth + np.where(truth < 0, 3, 0.1) * rng.normal(size=50)  # good at the upper end alone
     high, low = (
         prediction_metrics("value", towards_best(given, best), towards_best(truth, best))
         for best in ("high", "low")

@@ -33,6 +33,8 @@ NAMES = {
 """Metrics that are shown, in order."""
 _DRAWN = ("auroc", "spearman", "top_recall", "accuracy", "macro_auroc", "auprc", "macro_f1", "mcc", "r2")
 _MOST_PANELS = 3
+_DASHES = ("solid", "dot", "dash")
+"""Of baselines, when there are more of them than greys."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +59,12 @@ class FinetuneScores:
             part = self.table.filter(metric=metric)
             for (method, kind), own in part.group_by("method", "kind", maintain_order=True):
                 colour = self.colours.get(str(method)) or next(iter(self.colours.values()), "#0072B2")
+                dash = "solid"
                 if kind == "baseline":
-                    colour = BASELINE_COLOURS[baselines.index(method) % len(BASELINE_COLOURS)]
-                trace = self._trace(own, str(method), colour, is_curve, in_legend=column == 1)
+                    place = baselines.index(method)
+                    colour = BASELINE_COLOURS[place % len(BASELINE_COLOURS)]
+                    dash = _DASHES[place // len(BASELINE_COLOURS) % len(_DASHES)]
+                trace = self._trace(own, str(method), colour, dash, is_curve, in_legend=column == 1)
                 figure.add_trace(trace, row=1, col=column)
             if is_curve:
                 figure.update_xaxes(**axis(type="log", title_text="training records"), row=1, col=column)
@@ -69,7 +74,7 @@ class FinetuneScores:
         return dress(figure, height=380)
 
     def _trace(
-        self, own: pl.DataFrame, name: str, colour: str, is_curve: bool, *, in_legend: bool
+        self, own: pl.DataFrame, name: str, colour: str, dash: str, is_curve: bool, *, in_legend: bool
     ) -> go.Scatter:
         own = own.sort("num_train")
         values, low, high = (own[column].to_numpy() for column in ("value", "low", "high"))
@@ -92,7 +97,7 @@ class FinetuneScores:
             error_y=error,
             mode="lines+markers" if is_curve else "markers",
             marker={"color": colour, "symbol": symbol(colour), "size": 8},
-            line={"color": colour},
+            line={"color": colour, "dash": dash},
             name=plain(name),
             legendgroup=name,
             showlegend=in_legend and is_curve,
