@@ -6,6 +6,7 @@ import json
 import sys
 import zlib
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -18,7 +19,9 @@ from protlm.cli.main import main
 from protlm.data.backbone_tables import BackboneWriter
 from protlm.errors import ModelError
 from protlm.evaluation.retrieval_baselines import COMPOSITIONS
+from protlm.models.projection import ProjectionConfig
 from protlm.recipes import evaluate_retrieval as recipe
+from protlm.recipes.retrieval_vectors import towers_digest
 from protlm.report.page import write_report
 from protlm.runs import Run
 
@@ -207,6 +210,34 @@ def test_groups_of_the_run_stand_in_where_it_names_no_column(tmp_path, structure
     table = pl.read_parquet(run.table_path("retrieval"))
     assert set(table["n_groups"]) == {4}
     assert run.read_json("data_manifest.json")["leakage"]["clip"]["shared_groups"] == 4
+
+
+def test_a_file_without_the_column_of_the_run_is_judged_too(tmp_path, structures, monkeypatch):
+    path = contrast_run(tmp_path / "clip", structures)
+    monkeypatch.setattr(recipe, "_load", lambda member, device: HandTowers("clip"))
+    other = tmp_path / "other.parquet"
+    with BackboneWriter(other) as writer:
+        for each in chains(20, first=100):
+            writer.add(each)
+    options = {"galleries": ["full"], "untrained": 0, "num_draws": 10}
+    run = recipe.evaluate_retrieval([path], other, tmp_path / "out", **options)
+    assert run.read_config()["cluster"] is None
+    assert set(pl.read_parquet(run.table_path("retrieval"))["n_groups"]) == {19}
+    assert (
+        recipe.evaluate_retrieval([path], structures, tmp_path / "own", **options).read_config()["cluster"]
+        == "fold"
+    )
+
+
+def test_towers_that_differ_in_settings_alone_differ():
+    def towers(*, segments=1, last="none"):
+        made = HandTowers("same")
+        made.sequence = SimpleNamespace(kind="mean", segments=segments)
+        made.sequence_head = SimpleNamespace(settings=ProjectionConfig(last_activation=last))
+        return towers_digest(made)
+
+    assert len({towers(), towers(segments=4), towers(last="gelu")}) == 3
+    assert towers() == towers()
 
 
 def test_vectors_are_read_once_and_a_finished_run_is_kept(tmp_path, structures):

@@ -140,8 +140,9 @@ def evaluate_retrieval(
         raise ConfigError(f"--side '{side}' is not a choice", hint=did_you_mean(side, SIDES))
     arms = _arms(models)
     seen = {name: [_seen(each) for each in members] for name, members in arms.items()}
-    cluster = cluster or _grouped_by(arms)
-    data = read_retrieval_input(structures, seen, cluster=cluster, train=train, side=side)
+    data = read_retrieval_input(
+        structures, seen, cluster=cluster, usual=_grouped_by(arms), train=train, side=side
+    )
     for line in data.lines:
         say(line)
     views, counts = _views(data.judged, chosen, crop, identity, seed, say)
@@ -150,7 +151,7 @@ def evaluate_retrieval(
         "kind": "retrieval",
         "models": list(arms),
         "input": str(structures),
-        "cluster": cluster,
+        "cluster": data.cluster,
         "train": None if train is None else str(train),
         "side": side,
         "crop": crop,

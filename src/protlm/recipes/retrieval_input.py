@@ -41,6 +41,8 @@ class RetrievalInput:
     """By model, as the report reads it; `None` where not known."""
     lines: list[str]
     """What was done, to be said."""
+    cluster: str | None = None
+    """Column that was taken."""
 
 
 def seen_pairs(run: Path | str) -> SeenPairs | None:
@@ -67,6 +69,7 @@ def read_retrieval_input(
     cluster: str | None,
     train: Path | str | None,
     side: str,
+    usual: str | None = None,
 ) -> RetrievalInput:
     """Choose the pairs to judge on.
 
@@ -78,12 +81,14 @@ def read_retrieval_input(
         For each model what its members were trained on. Where that is known and names structures of this
         file, only those are judged that are on `side` for every member.
     cluster
-        Column whose values are resampled and count as alike; if `None`, the groups that the first Run kept
-        on one side, else each pair for itself.
+        Column whose values are resampled and count as alike; if `None`, `usual` where the structures have it,
+        else the groups that the first Run kept on one side, else each pair for itself.
     train
         Structures to fit the baseline on; those of the first Run otherwise.
     side
         In `SIDES`.
+    usual
+        Column by which the first Run grouped its pairs.
 
     Raises
     ------
@@ -93,6 +98,8 @@ def read_retrieval_input(
         If fewer than two pairs are left.
     """
     backbones = open_backbones(structures)
+    if cluster is None and usual in backbones.labels.columns:
+        cluster = usual
     tables = [each for members in seen.values() for each in members if each is not None]
     clusters = _clusters(backbones, cluster, structures, tables)
     rows, lines = _held_out(backbones, tables, side, structures)
@@ -107,7 +114,7 @@ def read_retrieval_input(
         own = _shared(judged, training, is_grouped=is_grouped)
         leakage = {name: own if facts is None else facts for name, facts in leakage.items()}
         leakage = leakage or {"--train": own}
-    return RetrievalInput(judged, training, leakage, [*lines, *said, *_leakage_lines(leakage)])
+    return RetrievalInput(judged, training, leakage, [*lines, *said, *_leakage_lines(leakage)], cluster)
 
 
 def _alone(backbones: BackboneSet) -> list[str]:

@@ -15,7 +15,7 @@ from protlm.types.structure import Backbone
 
 PairVectors = tuple[np.ndarray, np.ndarray]
 """Of sequences and of structures, float32 ``[pairs, width]``, unit length."""
-_FORMAT = 1
+_FORMAT = 2
 
 
 class Towers(Protocol):
@@ -82,7 +82,7 @@ def pair_vectors(towers: Towers, pairs: Pairs, folder: Path, *, what: str) -> Pa
 
 
 def towers_digest(towers: Towers) -> str | None:
-    """Give a hash of the weights of both towers; `None` of a model without a ``state_dict``.
+    """Give a hash of weights and settings of both towers; `None` of a model without a ``state_dict``.
 
     Parameters
     ----------
@@ -93,7 +93,13 @@ def towers_digest(towers: Towers) -> str | None:
     if state is None:
         return None
     parts = [getattr(towers, name, None) for name in ("sequence", "structure")]
-    settings = [getattr(parts[0], "kind", ""), getattr(getattr(parts[1], "encoder", None), "identity", "")]
+    heads = [getattr(towers, name, None) for name in ("sequence_head", "structure_head")]
+    settings = [
+        getattr(parts[0], "kind", ""),
+        getattr(parts[0], "segments", 1),
+        getattr(getattr(parts[1], "encoder", None), "identity", ""),
+        *(getattr(head, "settings", "") for head in heads),  # the same weights may end in another function
+    ]
     digest = hashlib.sha256(f"{_FORMAT} {type(towers).__name__} {settings}".encode())
     for name, values in state().items():
         digest.update(f"{name} {values.dtype} {tuple(values.shape)};".encode())
