@@ -20,6 +20,7 @@ from protlm.data.structure_pairs import record_of
 from protlm.errors import ConfigError, DataError, Interrupted, ModelError, RunError
 from protlm.models.architectures import EsmArchitecture
 from protlm.models.dual_tower import load_dual_tower
+from protlm.models.loading import load_model
 from protlm.objectives.contrastive import Contrastive
 from protlm.recipes.contrast import build_towers, contrast, describe
 from protlm.recipes.contrast_config import ContrastConfig
@@ -181,6 +182,13 @@ def test_segments_are_kept_with_the_towers(values, folder):
 def test_segments_that_cannot_be(values, changes, message):
     with pytest.raises(ConfigError, match=message):
         ContrastConfig.from_dict(values(**changes))
+
+
+def test_as_a_model_the_run_is_its_language_model(trained):
+    towers, model = load_dual_tower(trained), load_model(trained.path)
+    own = towers.sequence.encoder.module.state_dict()
+    assert model.name == trained.name
+    assert all(torch.equal(each, own[name]) for name, each in model.module.state_dict().items())
 
 
 def test_no_weight_comes_back_that_was_not_saved(trained, tmp_path):

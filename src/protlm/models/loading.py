@@ -118,18 +118,25 @@ def pick_device(device: str) -> torch.device:
     return torch.device(device)
 
 
+_TUNED = ("finetune", "contrast")
+"""Verbs whose Runs have a language model, if it is one."""
+
+
 def _locate(name: str) -> tuple[str, str]:
     """Give what to load from, and the name to show."""
     path = Path(name)
     if path.is_dir():
         if Run.is_run(path):
             run = Run.open(path)
-            if run.verb != "pretrain" and not (run.verb == "finetune" and run.model_path.is_dir()):
-                raise ModelError(f"{path} is a '{run.verb}' Run and has no model", hint="name a pretrain Run")
+            if run.verb != "pretrain" and not (run.verb in _TUNED and run.model_path.is_dir()):
+                raise ModelError(
+                    f"{path} is a '{run.verb}' Run and has no model",
+                    hint=f"name a Run of pretrain, {' or '.join(_TUNED)}",
+                )
             if not run.is_done:
                 raise ModelError(
                     f"the Run {path} is not finished",
-                    hint="run its pretrain command again to resume it; its best model so far, if it was "
+                    hint=f"run its {run.verb} command again to resume it; its best model so far, if it was "
                     f"evaluated, is in {run.model_path}",
                 )
             return str(run.model_path), run.name
