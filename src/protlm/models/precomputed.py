@@ -34,6 +34,12 @@ class PrecomputedVectors:
     def __init__(self, vectors: Mapping[str, np.ndarray], *, name: str, identity: str) -> None:
         if not vectors:
             raise ModelError(f"{name} has no vectors", hint="give one for each structure")
+        odd = [one for one, each in vectors.items() if each.ndim not in (1, 2) or not np.isfinite(each).all()]
+        if odd:
+            raise ModelError(
+                f"{name}: {len(odd):,} of {len(vectors):,} entries are no finite vectors (first: '{odd[0]}')",
+                hint="leave structures out that have none",
+            )
         widths = {each.shape[-1] for each in vectors.values()}
         if len(widths) > 1:
             raise ModelError(

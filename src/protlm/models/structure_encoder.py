@@ -326,10 +326,24 @@ def new_structure_encoder(
     for name in arguments or {}:
         if name not in known:
             raise ConfigError(f"{kind} has no argument '{name}'", hint=did_you_mean(name, known))
+    _check_arguments(kind, sizes(), arguments or {})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = network(sizes(**(arguments or {})))
     return wrapper(module, name=kind, **options)
+
+
+def _check_arguments(kind: str, usual: Any, arguments: Mapping[str, Any]) -> None:
+    """Refuse sizes that are none; a number of layers may be 0."""
+    for name, value in arguments.items():
+        is_share = isinstance(getattr(usual, name), float)
+        least = 0 if is_share or "layers" in name else 1
+        kinds = (int, float) if is_share else int
+        if isinstance(value, bool) or not isinstance(value, kinds) or value < least:
+            raise ConfigError(
+                f"{kind}: argument {name} is {value!r}",
+                hint=f"expected a {'number' if is_share else 'whole number'} of at least {least}",
+            )
 
 
 def load_structure_encoder(name: str | Path, *, device: str = "auto") -> StructureEncoder:
@@ -373,7 +387,12 @@ def _read_folder(folder: Path) -> LearnedEncoder:
             f"{folder / 'config.json'} is not that of a structure encoder ({error!r})",
             hint="language models go to --model; protlm convert makes structure encoders",
         ) from error
-    encoder = new_structure_encoder(kind, arguments, **settings)
+    try:
+        encoder = new_structure_encoder(kind, arguments, **settings)
+    except TypeError as error:
+        raise ModelError(
+            f"{folder / 'config.json'} has a setting that {kind} has not ({error})", hint="convert it again"
+        ) from error
     encoder.name = folder.resolve().name
     path = folder / "model.safetensors"
     try:

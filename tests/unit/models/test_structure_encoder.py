@@ -178,11 +178,39 @@ def test_precomputed_vectors_go_by_id(tmp_path):
         load_structure_encoder(tmp_path / "short.safetensors").embed([walk(7)])
 
 
+@pytest.mark.parametrize("odd", [np.full(4, np.nan), np.float32(3.0), np.zeros((2, 2, 4))])
+def test_precomputed_vectors_are_finite_and_of_one_or_two_dimensions(tmp_path, odd):
+    vectors = {"a": np.zeros(4, np.float32), "b": np.asarray(odd, np.float32)}
+    save_file(vectors, tmp_path / "odd.safetensors")
+    with pytest.raises(ModelError, match=r"odd: 1 of 2 entries are no finite vectors \(first: 'b'\)"):
+        load_structure_encoder(tmp_path / "odd.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"hidden_dim": -3}, "hidden_dim is -3"),
+        ({"hidden_dim": "abc"}, "hidden_dim is 'abc'"),
+        ({"k_neighbors": 0}, "k_neighbors is 0"),
+        ({"k_neighbors": True}, "k_neighbors is True"),
+        ({"dropout": -0.1}, "dropout is -0.1"),
+    ],
+)
+def test_sizes_that_are_none_are_named(arguments, says):
+    with pytest.raises(ConfigError, match=f"protein-mpnn: argument {says}"):
+        new_structure_encoder("protein-mpnn", arguments)
+
+
 def test_what_is_no_encoder_is_named(tmp_path):
     with pytest.raises(ModelError, match="there is no structure encoder 'nothing'"):
         load_structure_encoder("nothing")
     (tmp_path / "config.json").write_text('{"model_type": "esm"}')
     with pytest.raises(ModelError, match="not that of a structure encoder"):
+        load_structure_encoder(tmp_path)
+    (tmp_path / "config.json").write_text(
+        '{"structure_encoder": "protein-mpnn", "arguments": {"hidden_dim": 8}, "architectures": ["x"]}'
+    )
+    with pytest.raises(ModelError, match="a setting that protein-mpnn has not"):
         load_structure_encoder(tmp_path)
     with pytest.raises(ConfigError, match="has no argument 'width'"):
         new_structure_encoder("protein-mpnn", {"width": 3})
