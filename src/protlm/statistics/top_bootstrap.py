@@ -27,8 +27,10 @@ def resampled_top_recall(
 
     Examples
     --------
+    In the second, two rows tie as the best by target, and one place is left for their scores:
+
     >>> resampled_top_recall(np.array([5., 4., 3.]), np.array([9., 0., 8.]), np.array([[1, 1, 1], [2, 0, 1]]))
-    array([1., 1.])
+    array([1. , 0.5])
     """
     total = counts.sum(axis=1)
     top = total - np.ceil(np.round((1 - fraction) * (total - 1), 9))
