@@ -225,7 +225,7 @@ def test_what_is_no_complex_is_refused(place, tmp_path):
     structures.mkdir()
     (structures / "text.txt").write_text("no structure")
     for source, says in (
-        (structures, "has no complex"),
+        (structures, "has no structure file"),
         (structures / "text.txt", "neither a folder nor a tar"),
     ):
         status, _, err = explain(place, tmp_path / "out", structures=source)

@@ -63,15 +63,10 @@ def audit(
     force: Force = False,
 ) -> None:
     """Say what test records share with training: copies, groups, near sequences, labels, lengths."""
-    from protlm.data.readers import ColumnNames, InputPolicy
+    from protlm.data.readers import ColumnNames
     from protlm.recipes.audit import audit as run_audit
 
-    policy = InputPolicy(
-        invalid=options.choice("--invalid", invalid, ("error", "drop")),  # type: ignore[arg-type]
-        gaps=options.choice("--gaps", gaps, ("error", "remove")),  # type: ignore[arg-type]
-        duplicate_ids=options.choice("--duplicate-ids", duplicate_ids, ("error", "rename")),  # type: ignore[arg-type]
-        paired_ids=paired_ids,
-    )
+    policy = options.input_policy(invalid, gaps, duplicate_ids, paired_ids=paired_ids)
     reports = run_audit(
         train,
         test,

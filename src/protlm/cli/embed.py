@@ -53,18 +53,13 @@ def embed(
     force: Force = False,
 ) -> None:
     """Embed sequences in input order; the same command resumes after an interruption."""
-    from protlm.data.readers import ColumnNames, InputPolicy, check_file, iterate_records
+    from protlm.data.readers import ColumnNames, check_file, iterate_records
     from protlm.models.default import default_model
     from protlm.models.loading import load_model
     from protlm.recipes.embed import embed_file
     from protlm.recipes.outputs import claim_file
 
-    policy = InputPolicy(
-        invalid=options.choice("--invalid", invalid, ("error", "drop")),  # type: ignore[arg-type]
-        gaps=options.choice("--gaps", gaps, ("error", "remove")),  # type: ignore[arg-type]
-        duplicate_ids=options.choice("--duplicate-ids", duplicate_ids, ("error", "rename")),  # type: ignore[arg-type]
-        paired_ids=paired_ids,
-    )
+    policy = options.input_policy(invalid, gaps, duplicate_ids, paired_ids=paired_ids)
     checked_precision = options.precision_of(precision)
     check_file(source)  # before the model is loaded, which may take long
     claim_file(out, (".parquet",), force=force)

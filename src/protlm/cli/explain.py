@@ -144,17 +144,12 @@ def attribution(
     """Which residues the output of a fine-tuned model comes from, by region, beside controls."""
     import polars as pl
 
-    from protlm.data.readers import ColumnNames, InputPolicy
+    from protlm.data.readers import ColumnNames
     from protlm.explain.attribution import METHODS
     from protlm.recipes.explain_attribution import explain_attribution
     from protlm.report.attribution_lines import attribution_lines
 
-    policy = InputPolicy(
-        invalid=options.choice("--invalid", invalid, ("error", "drop")),  # type: ignore[arg-type]
-        gaps=options.choice("--gaps", gaps, ("error", "remove")),  # type: ignore[arg-type]
-        duplicate_ids=options.choice("--duplicate-ids", duplicate_ids, ("error", "rename")),  # type: ignore[arg-type]
-        paired_ids=paired_ids,
-    )
+    policy = options.input_policy(invalid, gaps, duplicate_ids, paired_ids=paired_ids)
     methods = [options.choice("--method", each, METHODS) for each in method or METHODS]
     run = explain_attribution(
         model,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 if TYPE_CHECKING:
+    from protlm.data.readers import InputPolicy
     from protlm.models.language_model import Precision
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")]
@@ -108,3 +109,21 @@ def choice(name: str, value: str, known: tuple[str, ...]) -> str:
     if value not in known:
         raise ConfigError(f"{name} {value!r} is not a choice", hint=did_you_mean(value, known))
     return value
+
+
+def input_policy(invalid: str, gaps: str, duplicate_ids: str, *, paired_ids: bool) -> "InputPolicy":
+    """Put together what is done with records that are not plain.
+
+    Parameters
+    ----------
+    invalid, gaps, duplicate_ids, paired_ids
+        The options of these names.
+    """
+    from protlm.data.readers import InputPolicy
+
+    return InputPolicy(
+        invalid=choice("--invalid", invalid, ("error", "drop")),  # type: ignore[arg-type]
+        gaps=choice("--gaps", gaps, ("error", "remove")),  # type: ignore[arg-type]
+        duplicate_ids=choice("--duplicate-ids", duplicate_ids, ("error", "rename")),  # type: ignore[arg-type]
+        paired_ids=paired_ids,
+    )

@@ -47,15 +47,10 @@ def predict(
     force: Force = False,
 ) -> None:
     """Predict new sequences with a fine-tuned Run, in input order; the same command resumes."""
-    from protlm.data.readers import ColumnNames, InputPolicy
+    from protlm.data.readers import ColumnNames
     from protlm.recipes.predict import predict_file
 
-    policy = InputPolicy(
-        invalid=options.choice("--invalid", invalid, ("error", "drop")),  # type: ignore[arg-type]
-        gaps=options.choice("--gaps", gaps, ("error", "remove")),  # type: ignore[arg-type]
-        duplicate_ids=options.choice("--duplicate-ids", duplicate_ids, ("error", "rename")),  # type: ignore[arg-type]
-        paired_ids=paired_ids,
-    )
+    policy = options.input_policy(invalid, gaps, duplicate_ids, paired_ids=paired_ids)
     predict_file(
         model,
         source,

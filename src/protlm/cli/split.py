@@ -83,17 +83,12 @@ def split(
 
     Options on columns, odd input and numbering are for files; a corpus is read and numbered already.
     """
-    from protlm.data.readers import ColumnNames, InputPolicy
+    from protlm.data.readers import ColumnNames
     from protlm.recipes.split import split_file
     from protlm.recipes.split_input import Clustering
     from protlm.recipes.split_sides import SideSettings
 
-    policy = InputPolicy(
-        invalid=options.choice("--invalid", invalid, ("error", "drop")),  # type: ignore[arg-type]
-        gaps=options.choice("--gaps", gaps, ("error", "remove")),  # type: ignore[arg-type]
-        duplicate_ids=options.choice("--duplicate-ids", duplicate_ids, ("error", "rename")),  # type: ignore[arg-type]
-        paired_ids=paired_ids,
-    )
+    policy = options.input_policy(invalid, gaps, duplicate_ids, paired_ids=paired_ids)
     asked, values = (
         tuple(each.strip() for each in text.split(",") if each.strip()) if text else ()
         for text in (pairs, unseen)

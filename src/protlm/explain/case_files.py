@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from protlm.data.readers.structure import read_structure
+from protlm.data.readers.structure_folder import find_structures
 from protlm.data.readers.text import read_lines
 from protlm.errors import DataError
 from protlm.explain.complexes import Complex, build_complex
 
-_SUFFIXES = tuple(kind + packed for kind in (".pdb", ".ent", ".cif", ".mmcif") for packed in ("", ".gz"))
 _ANTIBODY, _ANTIGEN = "_r_b", "_l_b"
 _COLUMNS = ("Complex PDB", "complex", "case")
 _CASE = re.compile(r"(?P<name>[^\s:]+)_(?P<antibody>[\w,]+):(?P<antigen>[\w,]+)")
@@ -79,7 +79,7 @@ def find_cases(folder: Path, table: Path | None = None) -> tuple[list[Case], lis
     """
     if not folder.is_dir():
         raise DataError(f"no such folder: {folder}", hint="--structures takes a folder, a tar or a zip")
-    files = _files(folder)
+    files = find_structures(folder)
     cases, missing = _all(files) if table is None else _listed(files, table)
     if not cases:
         listed = "" if table is None else f" of the {len(missing)} in {table}"
@@ -88,24 +88,6 @@ def find_cases(folder: Path, table: Path | None = None) -> tuple[list[Case], lis
             hint="or give --cases with entries such as 1JPS_HL:T, and files such as 1JPS.pdb",
         )
     return cases, missing
-
-
-def _files(folder: Path) -> dict[str, Path]:
-    """Give files of structures by name without suffixes."""
-    found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        suffix = next((each for each in _SUFFIXES if path.name.lower().endswith(each)), None)
-        if suffix is None or not path.is_file() or path.name.startswith("."):
-            continue
-        name = path.name[: -len(suffix)]
-        if name in found:
-            raise DataError(
-                f"{folder} has structure '{name}' twice: {found[name].relative_to(folder)} and "
-                f"{path.relative_to(folder)}",
-                hint="keep one of them",
-            )
-        found[name] = path
-    return found
 
 
 def _all(files: dict[str, Path]) -> tuple[list[Case], list[str]]:

@@ -186,7 +186,7 @@ class StructureScorer:
                 found = folding.scores(chunk, on_batch=lambda done: progress.advance(units=done))
                 return pl.DataFrame({"score": found})
 
-            chunks = [[variants[row] for row in own] for own in rows]
+            chunks = [[variants[row] for row in own.tolist()] for own in rows]
             parts = [part["score"].to_numpy() for part in run_chunks(run, chunks, kept)]
         scores = np.empty(len(variants))
         scores[np.concatenate(rows)] = np.concatenate(parts)

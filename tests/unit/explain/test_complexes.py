@@ -190,6 +190,9 @@ def test_bad_lists(tmp_path, text, message):
 
 
 def test_bad_folders(tmp_path):
+    with pytest.raises(DataError, match="has no structure file"):
+        find_cases(tmp_path)
+    write_pdb(tmp_path / "1ABC.pdb", {"H": ("GGG", line_of(3))})
     with pytest.raises(DataError, match="has no complex: no pair of files"):
         find_cases(tmp_path)
     with pytest.raises(DataError, match="no such folder"):
