@@ -1,7 +1,9 @@
 """prepare --structures: what is taken, what is left out and counted, and that nothing shifts."""
 
 import gzip
+import io
 import json
+import tarfile
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from protlm.data.backbone_tables import BackboneWriter
 from protlm.data.backbones import BACKBONES, open_backbones
 from protlm.data.corpus import Corpus
 from protlm.data.readers.sabdab_summary import read_summary
-from protlm.errors import ConfigError, DataError
+from protlm.errors import ConfigError, DataError, ModelError
 from protlm.recipes.prepare_structures import StructureSettings, prepare_structures
 from protlm.types.record import Role
 from protlm.types.structure import Backbone
@@ -260,6 +262,32 @@ def test_each_kind_of_bad_file_is_named_and_counted(tmp_path):
     assert "alpha.pdb" in examples["a chain with Cα only: no residue has N, CA and C"]
     assert "long.pdb: 30 residues" in examples["longer than --max-residues 20"]
     assert sum(manifest["dropped"].values()) + len(records) == len(list(folder.iterdir()))
+
+
+def packed(path, members):
+    with tarfile.open(path, "w:gz") as archive:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return path
+
+
+def test_messages_name_the_archive_and_not_where_it_was_unpacked(tmp_path):
+    one = write_pdb(tmp_path / "one.pdb", {"A": ("MKTAYIAK", line_of(8))}).read_bytes()
+    source = packed(tmp_path / "in.tar.gz", {"a/one.pdb": one, "a/none.pdb": b""})
+    prepared, _ = made(source, tmp_path / "out")
+    assert prepared.corpus.manifest["examples"]["a file that cannot be read"] == [
+        f"{source}: a/none.pdb is empty"
+    ]
+    for members, says in (
+        ({"a/one.pdb": one, "b/one.pdb": one}, "in.tar.gz has structure 'one' twice"),
+        ({"a.txt": one}, "in.tar.gz has no structure file"),
+        ({"a": one, "a/one.pdb": one}, "in.tar.gz is damaged"),
+    ):
+        packed(source, members)
+        with pytest.raises((DataError, ModelError), match=says):
+            made(source, tmp_path / "other")
 
 
 def test_tables_keep_labels_groups_and_rows(tmp_path):

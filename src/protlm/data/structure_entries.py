@@ -38,6 +38,8 @@ class LeftOut:
 
     report: ReadReport
     invalid: Literal["error", "drop"] = "drop"
+    unpacked: tuple[Path, Path] | None = None
+    """A folder that will be gone, and the archive that messages name in its place."""
 
     def drop(self, reason: str, where: str) -> None:
         """Count one.
@@ -70,9 +72,23 @@ class LeftOut:
             return read_structure(path, model=model, chains=chains)
         except DataError as error:
             if self.invalid == "error":
-                raise
-            self.report.drop(UNREADABLE, error.message)
+                raise self.named(error) from None
+            self.report.drop(UNREADABLE, self.named(error).message)
             return None
+
+    def named(self, error: DataError) -> DataError:
+        """Give an error that names the archive that a file came from.
+
+        Parameters
+        ----------
+        error
+            Names where the file lies now.
+        """
+        if self.unpacked is None:
+            return error
+        folder, archive = map(str, self.unpacked)
+        message = error.message.replace(f"{folder}/", f"{archive}: ").replace(folder, archive)
+        return DataError(message, hint=error.hint)
 
 
 def file_entries(files: dict[str, Path], left_out: LeftOut, remarks: dict[str, list[str]]) -> Iterator[Entry]:

@@ -13,6 +13,8 @@ from protlm.errors import ModelError
 
 _PICKLE_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 """Files of `torch.save` are zip files inside, but no archives to unpack."""
+_CONFLICTS = (FileExistsError, IsADirectoryError, NotADirectoryError)
+"""What members raise that are file and folder at once."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def unpack(archive: Path, folder: Path) -> int:
         with zipfile.ZipFile(archive) as opened:
             return _write(list(_zip_members(opened)), archive, folder)
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, RuntimeError) as error:
-        if isinstance(error, OSError) and error.filename is not None:
+        if isinstance(error, OSError) and error.filename is not None and not isinstance(error, _CONFLICTS):
             raise
         raise ModelError(f"{archive} is damaged ({error})", hint="download it again") from error
 

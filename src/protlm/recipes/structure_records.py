@@ -119,6 +119,7 @@ class StructureRecords:
         if is_archive(source):
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             unpack(source, folder)
+            self.left_out.unpacked = folder, source
         kinds: dict[str, pa.DataType] = {name: pa.string() for name in _CHAIN_LABELS}
         if not folder.is_dir() and structure_name(folder) is None:
             if summary is not None:
@@ -130,7 +131,10 @@ class StructureRecords:
             own = backbones.labels.to_arrow().schema if backbones.labels.width else pa.schema([])
             labels = self._labels({name: own.field(name).type for name in own.names})
             return set_entries(backbones, source.name), kinds | labels, [_fact(source)]
-        files = find_structures(folder) if folder.is_dir() else {structure_name(folder) or "": folder}
+        try:
+            files = find_structures(folder) if folder.is_dir() else {structure_name(folder) or "": folder}
+        except DataError as error:
+            raise self.left_out.named(error) from None
         inputs = [_fact(source) if source.is_file() else _folder_fact(source, files.values())]
         if summary is None:
             self._labels({})
