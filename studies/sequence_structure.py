@@ -5,8 +5,9 @@
 CATH domains, split by topology: towers that pool 32, 8 or no segments, judged by retrieval among held-out
 topologies as they are and with noise on the coordinates. Antibodies (VHH and the variable domains of
 antibody-antigen cases), split by clusters at 90 % identity: ours, and the published recipe; both take the
-structure encoder that was trained on CATH. Then the affinity of trastuzumab and emibetuzumab variants from
-few to all labels, from the box's antibody model as it is and aligned by either. OUT/*.csv are the tables.
+structure encoder that was trained on CATH. Then a probe of secondary structure, and the affinity of
+trastuzumab and emibetuzumab variants from few to all labels, from the box's antibody model as it is and
+aligned by either. OUT/*.csv are the tables.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pyarrow as pa
+from sequence_structure_tables import affinity_table, difference_table, retrieval_table
 from steps import protlm, train_general
 
 from protlm.data.backbone_tables import BackboneWriter
@@ -57,6 +59,20 @@ ANTIBODIES: dict[str, tuple[str, tuple[object, ...]]] = {
 """By arm: the configuration and what differs; five passes of batches of eight, as published."""
 SEEDS = (0, 1, 2)
 
+FROZEN = ("--set=training.max_steps=300", "--set=training.optimizer.learning_rate=0.001")
+FULL = (
+    *("--train", "full", "--set=training.max_steps=60", "--set=training.step_tokens=2048"),
+    "--set=training.optimizer.learning_rate=0.0003",
+)
+AFFINITY: dict[str, tuple[str, tuple[object, ...]]] = {
+    "emibetuzumab-frozen": ("affinity-emibetuzumab", ("--subsets", "20%,40%,80%,all", *FROZEN)),
+    "trastuzumab-frozen": ("affinity-trastuzumab", ("--subsets", "20%,40%,80%,all", *FROZEN)),
+    "emibetuzumab-full": ("affinity-emibetuzumab", ("--subsets", "20%,all", *FULL)),
+}
+"""By name: the card and how it is fine-tuned; five seeds each."""
+PROBED = 1000
+"""Chains of the probe of secondary structure."""
+
 
 def main(out: Path, data: Path) -> None:
     """Run what is not finished, then pool."""
@@ -66,6 +82,8 @@ def main(out: Path, data: Path) -> None:
     judge_towers(out, data)
     train_antibodies(out, data)
     judge_antibodies(out)
+    probe_structure(out, data, general)
+    learn_affinity(out, data)
     pool(out)
 
 
@@ -145,8 +163,43 @@ def judge_antibodies(out: Path) -> None:
         protlm("evaluate", "retrieval", *models, *what, "--out", run)
 
 
+def probe_structure(out: Path, data: Path, general: Path) -> None:
+    """Ask the sequence towers, frozen, for secondary structure, beside the model they began as."""
+    if not (out / "probe/DONE").exists():
+        models = [general, *(out / "towers/32-segments" / f"seed-{seed}" for seed in SEEDS)]
+        named = [word for model in models for word in ("--model", model)]
+        what = ("--task", "secondary-structure", "--data", data, "--max-records", PROBED)
+        protlm("evaluate", "tasks", *what, *named, "--out", out / "probe")
+
+
+def learn_affinity(out: Path, data: Path) -> None:
+    """Learn affinities from few to all labels, from the antibody model as it is and as aligned."""
+    models = {"box": BOX, **{arm: str(out / "antibodies" / arm / "seed-0") for arm in ANTIBODIES}}
+    for name, (card, how) in AFFINITY.items():
+        folder = out / "affinity" / name
+        for arm, model in models.items():
+            if not (folder / arm / "DONE").exists():
+                what = ("--task", card, "--data", data, "--model", model)
+                protlm("finetune", *what, *how, "--seeds", 5, "--out", folder / arm)
+        if not (folder / "differences.parquet").exists():
+            runs = [folder / arm for arm in models]
+            protlm("evaluate", "finetuned", *runs, "--out", folder / "differences.parquet")
+
+
 def pool(out: Path) -> None:
     """Bring it together; print and keep."""
+    tables = {
+        "retrieval": retrieval_table(out / "retrieval"),
+        "retrieval-differences": difference_table(out / "retrieval"),
+        "antibodies": retrieval_table(out / "antibodies/retrieval"),
+        "antibodies-differences": difference_table(out / "antibodies/retrieval"),
+        **{f"noise-{noise}": retrieval_table(out / f"retrieval-noise-{noise}") for noise in NOISE},
+        **{name: affinity_table(out / "affinity" / name) for name in AFFINITY},
+    }
+    for name, table in tables.items():
+        table.write_csv(out / f"{name}.csv", float_precision=5)
+        with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=240, tbl_hide_dataframe_shape=True):
+            print(f"\n{name}\n{table}", flush=True)
 
 
 if __name__ == "__main__":
