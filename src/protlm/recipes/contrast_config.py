@@ -112,4 +112,6 @@ class ContrastConfig(BaseConfig):
             raise ValueError("sequence.pooling begin is one vector: take mean, or segments 1")
         if self.training.step_records is None:
             raise ValueError("training.step_records is needed: so many pairs are told apart in a step")
+        if self.training.step_records < 2:
+            raise ValueError("training.step_records 1 leaves nothing to tell apart: take 2 at least")
         return self

@@ -1,5 +1,6 @@
 """Structures with their sequences, divided so that what is alike is on one side."""
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
@@ -160,8 +161,12 @@ def _groups(used: BackboneSet, records: list[Record], settings: PairData) -> Any
                 f"data.group: {settings.structures} has no column '{settings.group}'",
                 hint=did_you_mean(settings.group, labels.columns),
             )
-        values = [[str(value)] if value is not None else [] for value in labels[settings.group].to_list()]
-        return connected_groups(same, values, names=names)
+        values = labels[settings.group].to_list()
+        is_named = [
+            not (value is None or (isinstance(value, float) and math.isnan(value))) for value in values
+        ]
+        keys = [[str(value)] if named else [] for value, named in zip(values, is_named, strict=True)]
+        return connected_groups(same, keys, names=names)
     if settings.cluster_identity is not None:
         chains = [chain.residues for record in records for chain in record.chains]
         codes = cluster_sequences(chains, identity=settings.cluster_identity)
