@@ -182,7 +182,7 @@ def learn_affinity(out: Path, data: Path) -> None:
                 what = ("--task", card, "--data", data, "--model", model)
                 protlm("finetune", *what, *how, "--seeds", 5, "--out", folder / arm)
         if not (folder / "differences.parquet").exists():
-            runs = [folder / arm for arm in models]
+            runs = [folder / arm for arm in (*ANTIBODIES, "box")]  # aligned minus what it began as
             protlm("evaluate", "finetuned", *runs, "--out", folder / "differences.parquet")
 
 
