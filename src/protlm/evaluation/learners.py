@@ -195,7 +195,10 @@ class _LabelsPath:
 
 
 class _RidgePath:
-    """Ridge regressions with an intercept, solved exactly; sparse features by conjugate gradients."""
+    """Ridge regressions with an intercept, solved exactly; sparse features by conjugate gradients.
+
+    Labels are fitted in their standard deviation, so that rounding is not of their unit.
+    """
 
     num_unconverged = 0
 
@@ -203,6 +206,9 @@ class _RidgePath:
         self, scaler: _Scaler, scaled: Features, labels: np.ndarray, strengths: Sequence[float]
     ) -> None:
         self.scaler, self.mean = scaler, float(labels.mean())
+        spread = float(labels.std())
+        self.unit = spread if spread > 1e-12 * abs(self.mean) else 1.0
+        labels = (labels - self.mean) / self.unit
         if sparse.issparse(scaled):
             fits = [
                 Ridge(alpha=1 / each, solver="sparse_cg", tol=1e-5).fit(scaled, labels) for each in strengths
@@ -210,12 +216,12 @@ class _RidgePath:
             self.weights = np.stack([fit.coef_ for fit in fits])
             self.intercepts = np.array([float(fit.intercept_) for fit in fits])
         else:
-            self.weights = _solve(np.asarray(scaled, dtype=np.float64), labels - self.mean, strengths)
-            self.intercepts = np.full(len(strengths), self.mean)
+            self.weights = _solve(np.asarray(scaled, dtype=np.float64), labels, strengths)
+            self.intercepts = np.zeros(len(strengths))
 
     def outputs(self, features: Features) -> np.ndarray:
         found = np.asarray(self.scaler(features) @ self.weights.T).T + self.intercepts[:, None]
-        return np.round(found, _DECIMALS)
+        return np.round(found, _DECIMALS) * self.unit + self.mean
 
 
 def _solve(features: np.ndarray, labels: np.ndarray, strengths: Sequence[float]) -> np.ndarray:
