@@ -1,6 +1,7 @@
 """Values of variants: recall of one end, baselines of the untuned model, replicates, paired comparisons."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -144,6 +145,43 @@ def test_one_hot_ridge_is_chosen_on_the_validation_records_alone():
     judged = np.concatenate(regress(features, labelled, train, test, test))
     middle = fits[len(STRENGTHS) // 2].predict(table[test])  # records that are judged choose nothing
     np.testing.assert_allclose(judged, middle, atol=1e-3)
+
+
+@pytest.mark.parametrize("is_sparse", [True, False])
+def test_a_regression_does_not_depend_on_the_unit_of_the_values(is_sparse):
+    labelled = labelled_variants()
+    train, valid, test = np.arange(40), np.arange(40, 60), np.arange(60, 80)
+    table, _ = one_hot(labelled.records, labelled.target)
+    features = table if is_sparse else table.toarray()
+    ours = np.concatenate(regress(features, labelled, train, valid, test))
+    in_molar = LabelledRecords(labelled.records, labelled.target, [1e-9 * each for each in labelled.values])
+    theirs = np.concatenate(regress(features, in_molar, train, valid, test))
+    assert len(np.unique(ours)) > 10
+    np.testing.assert_allclose(1e9 * theirs, ours, atol=1e-6)
+
+
+def test_settings_of_a_value_are_refused_where_they_would_do_nothing(model, table, tmp_path):
+    frame = pl.read_csv(table, separator="\t").with_columns(binds=(pl.col("kd") > 2).cast(int))
+    frame.write_csv(tmp_path / "b.tsv", separator="\t")
+    data = {"input": str(tmp_path / "b.tsv"), "target": "binds", "kind": "auto", "best": None}
+    for name, value in (("best", "low"), ("wild_type", WILD_TYPE), ("replicates", "error")):
+        with pytest.raises(ConfigError, match=f"'{name}.*' is for a value, and 'binds' is binary"):
+            finetune(config(model, table, data={**data, name: value}), tmp_path / "run", **QUIET)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_wild_type_that_is_not_there_is_found_before_anything_is_written(model, table, tmp_path):
+    with pytest.raises(DataError, match="no such file"):
+        finetune(config(model, table, data={"wild_type": "nowhere.fasta"}), tmp_path / "run", **QUIET)
+    assert not (tmp_path / "run").exists()
+
+
+def test_records_too_long_for_a_likelihood_leave_only_it_out(model):
+    encoder, labelled = load_model(model), labelled_variants(5)
+    encoder.layout = replace(encoder.layout, max_tokens=10)
+    found = zero_shot(encoder, labelled.records, np.arange(5), most_contexts=10_000)
+    assert not found.scores
+    assert "no baseline 'zero_shot'" in found.lines[-1]
 
 
 def test_why_there_is_no_one_hot_is_said():

@@ -42,8 +42,10 @@ from protlm.recipes.finetune_part import (
 )
 from protlm.recipes.finetune_split import Fold, Plan, plan_folds
 from protlm.recipes.finetune_task import read_task
+from protlm.recipes.finetune_values import refuse_unused
 from protlm.recipes.resuming import changed_settings, refuse_changes
 from protlm.runs import Run, file_hash
+from protlm.scoring.wild_type import read_wild_type
 from protlm.statistics.predictions import Draws
 from protlm.training.processes import Processes, num_launched
 from protlm.training.supervised_job import FeatureInputs
@@ -110,11 +112,11 @@ def finetune(
         encoder.save(run.model_path)
     parts = parts_of(config, plan.folds, path)
     run.note(device=str(processes.device), threads=torch.get_num_threads(), computation=encoder.path)
+    beside = _beside(config, encoder, source, plan, facts, cache, say)
     outcomes = [
         _one(part, number, len(parts), config, source, facts, frozen, run, device, processes, say)
         for number, part in enumerate(parts, 1)
     ]
-    beside = _beside(config, encoder, source, plan, facts, cache, say)
     metrics, differences = _judge(config, source, plan, parts, outcomes, run, beside)
     kept = [part for part in parts if part.subset == _largest(config)]
     folders = [str(part.path.relative_to(path)) for part in kept]
@@ -206,6 +208,9 @@ def _prepare(config: FinetuneConfig, device: str, say: Say) -> tuple[Source, Pla
         plan = plan_folds(source, config.data)
     if source.labelled.target.level == "residue":  # a card says so only now
         require_residue_level(encoder, "finetune --level residue")
+    refuse_unused(config.data, source.labelled.target)
+    if source.wild_type is not None:
+        read_wild_type(source.wild_type)
     for line in [*source.lines, *plan.lines, *_unseen(source, plan)]:
         say(line)
     width = encoder.module.config.hidden_size

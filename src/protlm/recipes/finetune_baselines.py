@@ -1,6 +1,6 @@
 """What stands beside a fine-tuned model: regressions of residues and of the untuned model's vectors."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +19,6 @@ from protlm.recipes.finetune_zero_shot import ZeroShot, zero_shot
 from protlm.types.record import Record, Role
 from protlm.types.target import LabelledRecords, Target
 
-Say = Callable[[str], None]
 ONE_HOT, EMBEDDINGS = "one_hot", "embeddings"
 
 

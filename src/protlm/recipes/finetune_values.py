@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from protlm.errors import DataError
+from protlm.errors import ConfigError, DataError
 from protlm.evaluation.task_files import text_of
 from protlm.recipes.finetune_config import LabelConfig
 from protlm.types.record import Record
@@ -63,6 +63,34 @@ def target_of(records: Sequence[Record], settings: LabelConfig) -> tuple[Target,
     more = f" and {len(names) - _MOST_SHOWN} more" if len(names) > _MOST_SHOWN else ""
     what = {"binary": "binary", "classes": f"one of {len(names)} classes", "labels": f"{len(names)} labels"}
     return target, f"'{settings.target}' is {what[kind]}: {counted}{more}"
+
+
+def refuse_unused(settings: LabelConfig, target: Target) -> None:
+    """Refuse settings of a value where something else is predicted, which would otherwise do nothing.
+
+    Parameters
+    ----------
+    settings
+        What the user said.
+    target
+        What is predicted.
+
+    Raises
+    ------
+    ConfigError
+        If there are some.
+    """
+    is_one = target.kind == "value" and target.level != "residue"
+    given = {
+        "best": settings.best is not None and target.kind != "value",
+        "wild_type": settings.wild_type is not None and not is_one,
+        "replicates: error": settings.replicates == "error" and not is_one,
+    }
+    if unused := [name for name, is_unused in given.items() if is_unused]:
+        raise ConfigError(
+            f"'{unused[0]}' is for a value, and '{target.name}' is {target.kind} of a {target.level}",
+            hint="leave it out; or pass --kind value, if the labels are numbers",
+        )
 
 
 def value_of(record: Record, target: Target, settings: LabelConfig) -> Any:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from protlm.data.layout import TokenLayout
-from protlm.errors import ModelError
+from protlm.errors import DataError, ModelError
 from protlm.models.language_model import LanguageModel
 from protlm.progress import Progress
 from protlm.scoring.contexts import MASK, ContextList
@@ -86,7 +86,7 @@ def zero_shot(
         plan = "pseudo_log_likelihood" if size <= most_contexts else "one_fell_swoop"
     try:
         scores = _marginals(model, reference, asked) if reference else _likelihoods(model, asked, plan)
-    except ModelError as error:
+    except (DataError, ModelError) as error:
         return ZeroShot("zero_shot", {}, [*lines, f"no baseline 'zero_shot': {error.message}"])
     if plan == "one_fell_swoop":
         lines.append(
