@@ -23,17 +23,14 @@ def finetuned(
     as_json: Annotated[bool, typer.Option("--json", help="print the differences as JSON lines")] = False,
 ) -> None:
     """Compare fine-tuned models on the same held-out records: paired differences by training subset."""
-    from protlm.errors import RunError
+    from protlm.recipes.outputs import claim_file
     from protlm.report.finetuning_differences import difference_lines, finetuning_differences
     from protlm.report.sources import read_sources
 
-    if out is not None and out.suffix != ".parquet":
-        raise RunError(f"{out} is no .parquet file", hint=f"try {out.with_suffix('.parquet')}")
-    if out is not None and out.exists() and not force:
-        raise RunError(f"{out} exists", hint="choose another --out, or pass --force to replace it")
+    if out is not None:
+        claim_file(out, (".parquet",), force=force)
     table = finetuning_differences(read_sources(runs).runs, num_draws=draws)
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
         table.write_parquet(out)
     if as_json:
         typer.echo(table.write_ndjson(), nl=False)

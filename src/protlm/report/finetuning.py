@@ -129,7 +129,9 @@ def _differences(source: RunSource) -> list[Block]:
         by_metric = {row["metric"]: row for row in own.iter_rows(named=True)}
         name = f"{second}, {subset} ({own['num_train'][0]:,} records)"
         rows.append([Cell(name), *(Cell(difference_text(by_metric.get(metric))) for metric in shown)])
-    caption = "The model minus each baseline on the same resampled groups [95 % interval]."
+    caption = (
+        "The model minus each baseline on the same resampled groups [95 % interval]; of RMSE, less is better."
+    )
     return [Table(caption, ["baseline", *(NAMES[metric] for metric in shown)], rows, is_folded=True)]
 
 
