@@ -54,7 +54,7 @@ class CompositionMatcher:
         self.segments = segments
         shares = _secondary(training, segments)
         is_known = np.isfinite(shares).all(axis=2)
-        if (num_known := int(is_known.any(axis=1).sum())) < _LEAST_TRAINING:
+        if (num_known := int(is_known.any(axis=-1).sum())) < _LEAST_TRAINING:
             raise DataError(
                 f"{num_known} training pairs are too few to tell secondary structure from composition",
                 hint=f"expected at least {_LEAST_TRAINING}",
