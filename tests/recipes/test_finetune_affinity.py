@@ -359,6 +359,26 @@ def test_what_was_not_judged_on_the_same_records_is_not_compared(model, table, t
         finetuning_differences([RunSource("a", one)])
 
 
+def test_other_groups_are_not_compared_and_other_training_sizes_are_said(model, table, tmp_path):
+    side = pl.when(pl.int_range(90) < 30).then(pl.lit("test")).otherwise(pl.lit("train"))
+    whole = pl.read_csv(table, separator="\t").with_columns(side=side, lab=pl.int_range(90) // 10)
+    sources = []
+    for name, frame, by in (("a", whole, []), ("b", whole.head(50), []), ("c", whole, ["lab"])):
+        path = tmp_path / f"{name}.tsv"
+        frame.write_csv(path, separator="\t")
+        data = {"input": str(path), "split": "side", "by": by, "random": False, "holdout": None}
+        settings = config(model, table, steps=2, data=data, baselines="plain")
+        sources.append(
+            RunSource(name, finetune(settings, tmp_path / name, cache=tmp_path / "cache", **QUIET))
+        )
+    sizes = [metrics_of(source.run).filter(kind="model")["num_train"][0] for source in sources[:2]]
+    assert sizes[0] > sizes[1]
+    lines = difference_lines(finetuning_differences(sources[:2], num_draws=10))
+    assert f"all ({sizes[0]} and {sizes[1]} records)" in "\n".join(lines)
+    with pytest.raises(RunError, match="in other groups, 30 and 3,"):
+        finetuning_differences(sources[::2], num_draws=10)
+
+
 def test_two_classes_have_one_hot_beside_them(model, table, tmp_path):
     frame = pl.read_csv(table, separator="\t")
     binds = (pl.col("sequence").str.slice(2, 1) == "T").cast(int)  # as in the wild type

@@ -27,6 +27,7 @@ from protlm.statistics.predictions import (
 TABLE = "predictions"
 NUM_DRAWS = 2000
 _KEYS = ("subset", "fold", "seed", "group", "id", "truth", "predicted")
+_SCHEMA = {"sd_over_seeds": pl.Float64, "num_train": pl.Int64, "num_train_second": pl.Int64}
 _WHAT = ("name", "kind", "level", "classes", "best")
 
 
@@ -60,14 +61,15 @@ def finetuning_differences(sources: Sequence[RunSource], *, num_draws: int = NUM
     Returns
     -------
     polars.DataFrame
-        ``subset, num_train, first, second, metric, first_value, second_value, difference, low, high,
-        sd_over_seeds, n, n_groups, n_seeds``, by subset that both have; the difference is first minus second.
+        ``subset, num_train, num_train_second, first, second, metric, first_value, second_value, difference,
+        low, high, sd_over_seeds, n, n_groups, n_seeds``, by subset that both have; the difference is first
+        minus second.
 
     Raises
     ------
     RunError
-        If a Run is no fine-tuning, the targets differ, or the records, their truth, the subsets or all of the
-        seeds do.
+        If a Run is no fine-tuning, the targets differ, or the records, their truth, their groups, the
+        subsets or all of the seeds do.
     """
     if len(sources) < 2:
         raise RunError("there is nothing to compare", hint="give two Runs of protlm finetune or more")
@@ -84,9 +86,10 @@ def finetuning_differences(sources: Sequence[RunSource], *, num_draws: int = NUM
                 hint="train both with the same --subsets",
             )
         for subset in subsets:
-            facts = {"subset": subset, "num_train": sizes[first.label].get(subset)}
+            counts = [sizes[each.label].get(subset) for each in (first, second)]
+            facts = {"subset": subset, "num_train": counts[0], "num_train_second": counts[1]}
             rows += [{**facts, **row} for row in _compare(first, second, subset, num_draws)]
-    return pl.DataFrame(rows, schema_overrides={"sd_over_seeds": pl.Float64, "num_train": pl.Int64})
+    return pl.DataFrame(rows, schema_overrides=_SCHEMA)
 
 
 def difference_lines(table: pl.DataFrame) -> list[str]:
@@ -159,10 +162,11 @@ def _cells(table: pl.DataFrame) -> tuple[list[str], list[list[str]]]:
     rows = []
     for (subset,), own in table.group_by("subset", maintain_order=True):
         first = own.row(0, named=True)
-        size = f"{first['num_train']:,} records" if first["num_train"] is not None else ""
+        counts = dict.fromkeys(first[name] for name in ("num_train", "num_train_second"))
+        size = " and ".join(f"{count:,}" for count in counts if count is not None)
         by_metric = {row["metric"]: row for row in own.iter_rows(named=True)}
         cells = [difference_text(by_metric.get(metric)) for metric in shown]
-        rows.append([f"{subset} ({size})" if size else str(subset), *cells])
+        rows.append([f"{subset} ({size} records)" if size else str(subset), *cells])
     return ["training", *(NAMES[metric] for metric in shown)], rows
 
 
@@ -255,6 +259,14 @@ def _check_rows(first: _Judged, second: _Judged, one: pl.DataFrame, other: pl.Da
     """Refuse to compare what was not judged on the same records with the same truth."""
     keys = first.row_keys
     if one.select(keys).equals(other.select(keys)) and one["truth"].equals(other["truth"]):
+        groups = [each["group"].to_numpy() for each in (one, other)]
+        counts = [len(np.unique(each)) for each in groups]
+        if {len(np.unique(np.stack(groups), axis=1).T)} != set(counts):
+            raise RunError(
+                f"'{first.label}' and '{second.label}' were judged on the same rows in other groups, "
+                f"{counts[0]:,} and {counts[1]:,}, which an interval is resampled by",
+                hint="give both the same --by and --replicates",
+            )
         return
     both = one.join(other, on=[*keys, "truth"], how="inner").height
     raise RunError(
