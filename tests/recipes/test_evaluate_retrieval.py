@@ -18,6 +18,7 @@ from fixtures.backbones import HELIX, STRAND, backbone_of_angles
 from protlm.cli.main import main
 from protlm.data.backbone_tables import BackboneWriter
 from protlm.errors import ModelError
+from protlm.evaluation.angle_matcher import ANGLES
 from protlm.evaluation.retrieval_baselines import COMPOSITIONS
 from protlm.models.projection import ProjectionConfig
 from protlm.recipes import evaluate_retrieval as recipe
@@ -261,7 +262,7 @@ def test_another_file_of_training_pairs_and_its_leakage(tmp_path, structures):
     assert status == 0, talk
     assert "--train: 1 of 59 sequences and 3 of 4 clusters are in the training pairs" in talk
     rows = [json.loads(line) for line in text.splitlines()]
-    assert {row["model"] for row in rows} == {"length", *COMPOSITIONS, "chance", "ceiling"}
+    assert {row["model"] for row in rows} == {"length", ANGLES, *COMPOSITIONS, "chance", "ceiling"}
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import polars as pl
 import yaml
 
 from protlm.errors import ConfigError, DataError, ModelError, did_you_mean
+from protlm.evaluation.angle_matcher import ANGLES, AngleMatcher
 from protlm.evaluation.retrieval import (
     CEILING,
     CHANCE,
@@ -102,7 +103,7 @@ def evaluate_retrieval(
         Column of what is alike, such as the topology: galleries inside one, and what is resampled. As the
         first Run has it if not given.
     train
-        Structures to fit the composition baseline on, if not those of the first Run.
+        Structures to fit baselines on, if not those of the first Run.
     side
         Which pairs of the Run's file are judged: ``test``, ``valid`` or ``all``.
     crop
@@ -192,7 +193,7 @@ def _arms(models: Sequence[str | Path | Towers]) -> dict[str, list[str | Path | 
     for model in models:
         ensemble = find_ensemble(model) if isinstance(model, str | Path) else None
         name = Path(model).resolve().name if isinstance(model, str | Path) else model.name
-        if name in (LENGTH, WHOLE_LENGTH, *COMPOSITIONS, CHANCE, CEILING):
+        if name in (LENGTH, WHOLE_LENGTH, ANGLES, *COMPOSITIONS, CHANCE, CEILING):
             raise ModelError(f"a model is called '{name}', as a baseline is", hint="rename its folder")
         if name in arms:
             raise ModelError(f"two models are called '{name}'", hint="rename one of the folders")
@@ -389,6 +390,7 @@ def _matchers(
             for name, segments in COMPOSITIONS.items():
                 scores = CompositionMatcher(fitted, segments).scores(view.pairs)
                 others.append(Matcher(name, "baseline", [scores]))
+            others.append(Matcher(ANGLES, "baseline", [AngleMatcher(fitted).scores(view.pairs)]))
         except DataError as error:
-            say(f"{view.name}: {error.message}; the composition baseline is left out")
+            say(f"{view.name}: {error.message}; the baselines that are fitted are left out")
     return [*models, *seeds, *others]

@@ -47,7 +47,8 @@ def retrieval_section(source: RunSource, colours: Mapping[str, str]) -> Section 
         "interval from resampling clusters of queries. Ties count as chance has it. Grey points need no "
         "trained model: 'length' goes by the length of the construct and the number of resolved residues, "
         "which whole chains give away to any model too, 'composition' by what the amino acids say of helix "
-        "and strand. The dotted line is chance, the dashed one what repeats in the gallery leave possible."
+        "and strand, 'letters by angles' by which letters stand at φ and ψ, residue by residue. "
+        "The dotted line is chance, the dashed one what repeats in the gallery leave possible."
     )
     blocks: list[Block] = [
         Paragraph(text),

@@ -6,6 +6,7 @@ import pytest
 from fixtures.backbones import HELIX, STRAND, backbone_of_angles
 from protlm.data.backbones import open_backbones
 from protlm.errors import DataError
+from protlm.evaluation.angle_matcher import AngleMatcher
 from protlm.evaluation.retrieval import Matcher, cosine_scores, judge_gallery, similarity_table
 from protlm.evaluation.retrieval_baselines import CompositionMatcher, length_scores
 from protlm.evaluation.retrieval_galleries import build_gallery
@@ -143,6 +144,44 @@ def test_segments_tell_apart_what_is_made_of_the_same():
     whole, apart = (CompositionMatcher(training, segments).scores(both) for segments in (1, 8))
     assert np.ptp(whole, axis=1).max() < 0.2 * np.ptp(apart, axis=1).min()
     assert (apart.argmax(axis=1) == [0, 1]).all()
+
+
+WOUND, TURN = (-65.0, -40.0), (70.0, 20.0)
+"""Inside a bin each; hardly any letter but glycine stands at the second."""
+
+
+def turning(name, places):
+    angles = [TURN if place in places else WOUND for place in range(30)]
+    return backbone_of_angles(name, "".join("G" if place in places else "A" for place in range(30)), angles)
+
+
+def test_angle_matcher_finds_letters_that_stand_at_odd_angles():
+    random = np.random.default_rng(0)
+    drawn = [turning(f"t{row}", random.choice(28, 4, replace=False) + 1) for row in range(60)]
+    matcher = AngleMatcher(pairs_of(drawn[:40], [str(row) for row in range(40)]))
+    pairs = pairs_of(drawn[40:], [str(row) for row in range(20)])
+    scores = matcher.scores(pairs)
+    assert (scores.argmax(axis=1) == np.arange(20)).all()
+    assert (scores.argmax(axis=0) == np.arange(20)).all()
+    # by hand: 28 residues with both angles, as often as both were counted in the 40, leaning on 20 residues
+    counts = {letter: sum(each.residues[1:-1].count(letter) for each in drawn[:40]) for letter in "AG"}
+    usual = {letter: (counts.get(letter, 0) + 1) / (40 * 28 + 20) for letter in "AG"}
+    gain = {one: np.log((n + 20 * usual[one]) / (n + 20) / usual[one]) for one, n in counts.items()}
+    assert scores[3, 3] == pytest.approx(24 * gain["A"] + 4 * gain["G"], abs=1e-6)
+    with pytest.raises(DataError, match="too few"):
+        AngleMatcher(pairs.take(np.arange(5)))
+
+
+def test_angle_matcher_leaves_out_what_has_no_angle_or_letter():
+    drawn = [turning(f"t{row}", {row % 20 + 2}) for row in range(40)]
+    matcher = AngleMatcher(pairs_of(drawn, [str(row) for row in range(40)]))
+    odd = Backbone("x", "X" * 30, drawn[0].coordinates, np.zeros(30, int), ("A",))
+    short = Backbone("short", "AA", drawn[0].coordinates[:2], np.zeros(2, int), ("A",))
+    bare = plain("bare", "G" * 30, missing=range(30))
+    scores = matcher.scores(pairs_of([drawn[0], odd, short, bare], list("abcd")))
+    assert scores.shape == (4, 4)
+    np.testing.assert_array_equal(scores[1], 0)
+    np.testing.assert_array_equal(scores[:, 2:], 0)  # two residues have one angle each
 
 
 def judged(scores, pairs, **options):
