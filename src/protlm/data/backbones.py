@@ -1,24 +1,22 @@
 """A set of backbones: from a Parquet file, JSON, a folder of structure files, or beside a corpus."""
 
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, overload
+from typing import Protocol, overload
 
 import numpy as np
 import polars as pl
 
-from protlm.data.backbone_tables import OWN, BackboneTable
+from protlm.data.backbone_json import read_backbone_json
+from protlm.data.backbone_tables import BackboneTable
 from protlm.data.corpus import Corpus, names_corpus
 from protlm.data.readers.structure import SUFFIXES, StructureChain, read_structure
 from protlm.data.readers.structure_folder import find_structures
-from protlm.data.readers.text import read_bytes
 from protlm.errors import DataError
 from protlm.runs import file_hash
-from protlm.types.alphabet import clean_residues
-from protlm.types.structure import ATOMS, Backbone
+from protlm.types.structure import Backbone
 
 BACKBONES = "backbones.parquet"
 """Name of the file beside the tables of a corpus; its rows are those of the corpus's main table."""
@@ -202,7 +200,7 @@ def open_backbones(source: Path | str) -> BackboneSet:
     if name.endswith(".parquet"):
         return BackboneSet(BackboneTable(path))
     if name.endswith((".json", ".jsonl")):
-        return _of_json(path)
+        return BackboneSet.of(*read_backbone_json(path))
     if name.endswith(SUFFIXES):
         structure = read_structure(path)
         return BackboneSet.of([backbone_of_chains(structure.name, structure.chains)])
@@ -235,48 +233,3 @@ def _of_corpus(corpus: Corpus) -> BackboneSet:
         if flat[start:stop] != sequences[row].encode():
             raise DataError(f"record '{each}' of {corpus.name} is not the sequence in {path}", hint=remedy)
     return BackboneSet(table, rows)
-
-
-def _of_json(path: Path) -> BackboneSet:
-    text = read_bytes(path)
-    try:
-        try:
-            entries = json.loads(text)
-        except json.JSONDecodeError:
-            entries = [json.loads(line) for line in text.splitlines() if line.strip()]
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not JSON ({error})", hint="fetch it again") from None
-    entries = [entries] if isinstance(entries, dict) else entries
-    if not isinstance(entries, list) or not entries:
-        raise DataError(f"{path} has no backbones", hint="expected a list of {name, seq, coords}")
-    backbones = [_of_entry(path, number, each) for number, each in enumerate(entries, 1)]
-    plain = [
-        {
-            name: value
-            for name, value in each.items()
-            if name not in OWN | {"name", "seq"} and isinstance(value, str | int | float)
-        }
-        for each in entries
-    ]
-    labels = pl.DataFrame(plain, infer_schema_length=None, strict=False) if any(plain) else None
-    return BackboneSet.of(backbones, labels)
-
-
-def _of_entry(path: Path, number: int, entry: Any) -> Backbone:
-    where = f"{path}, entry {number}"
-    if not isinstance(entry, dict) or not {"name", "seq", "coords"} <= entry.keys():
-        there = ", ".join(entry) if isinstance(entry, dict) else type(entry).__name__
-        raise DataError(f"{where} has {there}", hint="expected name, seq and coords")
-    coordinates = entry["coords"]
-    try:
-        if isinstance(coordinates, dict):
-            places = np.stack([np.array(coordinates[atom], dtype=np.float32) for atom in ATOMS], axis=1)
-        else:
-            places = np.array(coordinates, dtype=np.float32)
-    except (KeyError, ValueError, TypeError) as error:
-        raise DataError(
-            f"{where}, '{entry['name']}': coords are no array of [residues, 4, 3] ({error})",
-            hint=f"give {', '.join(ATOMS)} of each residue, null where not resolved",
-        ) from None
-    residues = clean_residues(str(entry["seq"]))
-    return Backbone(str(entry["name"]), residues, places, np.zeros(len(residues), np.int64), ("A",))

@@ -182,6 +182,33 @@ def test_json_that_is_wrong(tmp_path, entry, says):
         open_backbones(tmp_path / "x.json")
 
 
+_WHOLE = json.dumps({"name": "a", "seq": "M", "coords": [[[0.0] * 3] * 4]})[:-1]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[" * 200_000, "x.json is not JSON of backbones .brackets nested too deeply"),
+        (_WHOLE + ', "n": ' + "1" * 5_000 + "}", "x.json is not JSON of backbones .Exceeds the limit"),
+        (_WHOLE + ', "n": 1' + "0" * 30 + "}", "entry 1, 'a': n is 10{30}, expected a whole number of 64"),
+        (_WHOLE + ', "n": 1' + "0" * 400 + "}", "n is a number of 401 digits, expected"),
+        (_WHOLE + f', "n": {2**63}}}', "n is 9223372036854775808, expected"),
+        (_WHOLE + f', "n": {-(2**63) - 1}}}', "n is -9223372036854775809, expected"),
+        (_WHOLE.replace("0.0", "1" + "0" * 400, 1) + "}", "entry 1, 'a': coords are no array"),
+    ],
+)
+def test_json_that_python_cannot_hold_is_one_message(tmp_path, text, says):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(DataError, match=says):
+        open_backbones(tmp_path / "x.json")
+
+
+def test_the_largest_labels_of_json_become_columns(tmp_path):
+    (tmp_path / "x.json").write_text(_WHOLE + f', "n": {2**63 - 1}, "m": {-(2**63)}}}')
+    schema = open_backbones(tmp_path / "x.json").labels.to_arrow().schema
+    assert {name: str(schema.field(name).type) for name in schema.names} == {"n": "int64", "m": "int64"}
+
+
 def test_a_folder_of_files_is_one_backbone_each(tmp_path):
     write_pdb(tmp_path / "b.PDB", {"A": ("MKTAY", line_of(5)), "B": ("GS", line_of(2, y=9.0))})
     (tmp_path / "sub").mkdir()
