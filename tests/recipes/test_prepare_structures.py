@@ -200,11 +200,56 @@ def run_strict(source, out, table):
     return made(source, out, summary=table, policy=InputPolicy(invalid="error"))
 
 
+def test_rows_of_one_antibody_are_one_record_however_they_are_written(tmp_path, crystal):
+    """Case of the pdb, heavy and light swapped, antigens in another order; another model is another one."""
+    crystal.write_text(cif_text(fab() | {"Ag": antigen(), "B": antigen((0.0, 9.0, -8.0))}, models=2))
+    rows = [("1ABC", "H", "L", "Ag | B"), ("1abc", "L", "H", "Ag | B"), ("1abc", "H", "L", "B | Ag")]
+    others = [("1abc", "H", "L", "B"), ("1abc", "H", "NA", "B")]
+    table = summary(
+        tmp_path / "summary.tsv",
+        *((*row[:3], "0", row[3], "protein", "1", "NA") for row in rows + others),
+        ("1abc", "H", "L", "1", "B", "protein", "1", "NA"),
+    )
+    prepared, records = made(crystal.parent, tmp_path / "out", summary=table)
+    assert list(records) == ["1ABC_H_L_Ag,B", "1abc_H_L_B", "1abc_H_B", "1abc_H_L_m2_B"]
+    manifest = prepared.corpus.manifest
+    assert manifest["dropped"] == {"an antibody that an earlier row of the summary names": 2}
+    _, records = made(crystal.parent, tmp_path / "out2", summary=table, region="fv")
+    assert list(records) == ["1ABC_H_L", "1abc_H", "1abc_H_L_m2"]
+
+
+def single_chain(apart):
+    """VH, linker and VL in one chain, with the second cysteines `apart` Å."""
+    heavy = antibody_places(len(VH + LINKER), cysteine=_CYS_H, at=(0.0, 0.0, 0.0))
+    return VH + LINKER + VL, heavy + antibody_places(len(VL), cysteine=_CYS_L, at=(0.0, apart, 0.0))
+
+
 def test_an_scfv_is_two_domains_without_a_summary_too(tmp_path):
-    scfv = VH + LINKER + VL
-    write_pdb(tmp_path / "x.pdb", {"S": (scfv, folded(len(scfv)))})
+    write_pdb(tmp_path / "x.pdb", {"S": single_chain(21.0)})
     _, records = made(tmp_path / "x.pdb", tmp_path / "out", region="fab")
     assert records == {"x": {"S:heavy": VH, "S:light": VL}}
+
+
+def test_domains_of_one_chain_that_are_far_apart_pair_with_those_of_another(tmp_path):
+    """A diabody: VH of each chain lies at VL of the other."""
+    one, (residues, places) = single_chain(60.0), single_chain(-60.0)
+    other = residues, [(x, y + 75.0, z) for x, y, z in places]  # VH at 75, VL at 15
+    write_pdb(tmp_path / "x.pdb", {"A": one, "B": other})
+    _, records = made(tmp_path / "x.pdb", tmp_path / "out", region="fv")
+    assert records == {
+        "x_A_B": {"A:heavy": VH, "B:light": VL},
+        "x_B_A": {"B:heavy": VH, "A:light": VL},
+    }
+    write_pdb(tmp_path / "y.pdb", {"A": single_chain(23.0)})
+    _, records = made(tmp_path / "y.pdb", tmp_path / "out2", region="fv")
+    assert records == {"y_A": {"A:heavy": VH}, "y_A_2": {"A:light": VL}}
+
+
+def test_domains_of_one_chain_without_a_second_cysteine_are_a_pair(tmp_path):
+    residues, places = single_chain(60.0)
+    (tmp_path / "x.cif").write_text(cif_text({"A": (residues, places)}, missing={"A": {_CYS_H}}))
+    _, records = made(tmp_path / "x.cif", tmp_path / "out", region="fv")
+    assert records == {"x": {"A:heavy": VH, "A:light": VL}}
 
 
 @pytest.mark.parametrize(

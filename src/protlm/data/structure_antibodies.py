@@ -97,8 +97,9 @@ def find_domains(chains: Sequence[StructureChain], finder: DomainFinder) -> list
 def pair_domains(domains: Sequence[Sequence[FoundDomain]]) -> list[Antibody]:
     """Put heavy and light domains together; those without a partner stay alone.
 
-    A heavy and a light domain of one chain that has no other are a pair, as in an scFv. Of others the two
-    nearest are, then the next nearest, and so on, up to `PAIR_DISTANCE`.
+    A heavy and a light domain of one chain that has no other are a pair, as in an scFv, unless they are over
+    `PAIR_DISTANCE` apart, as in a diabody. Of others the two nearest are, then the next nearest, and so on,
+    up to that distance.
 
     Parameters
     ----------
@@ -113,13 +114,13 @@ def pair_domains(domains: Sequence[Sequence[FoundDomain]]) -> list[Antibody]:
     found: list[tuple[int, Antibody]] = []
     free: list[tuple[int, FoundDomain]] = []
     for number, own in enumerate(domains):
-        if sorted(each.is_heavy for each in own) == [False, True]:
+        if _is_single_chain(own):
             light, heavy = sorted(own, key=lambda each: each.is_heavy)
             found.append((number, Antibody(heavy, light)))
         else:
             free += [(number, each) for each in own]
     apart = [
-        (float(np.linalg.norm(one[1].cysteine - other[1].cysteine)), first, second)
+        (_apart(one[1], other[1]), first, second)
         for first, one in enumerate(free)
         for second, other in enumerate(free)
         if one[1].is_heavy and not other[1].is_heavy
@@ -134,6 +135,18 @@ def pair_domains(domains: Sequence[Sequence[FoundDomain]]) -> list[Antibody]:
         if place not in taken:
             found.append((number, Antibody(each, None) if each.is_heavy else Antibody(None, each)))
     return [antibody for _, antibody in sorted(found, key=lambda each: each[0])]
+
+
+def _is_single_chain(domains: Sequence[FoundDomain]) -> bool:
+    """Tell whether a chain has one heavy and one light domain, not known to be far apart."""
+    if sorted(each.is_heavy for each in domains) != [False, True]:
+        return False
+    return not _apart(domains[0], domains[1]) > PAIR_DISTANCE
+
+
+def _apart(one: FoundDomain, other: FoundDomain) -> float:
+    """Give Å between the second cysteines; NaN where one has no place."""
+    return float(np.linalg.norm(one.cysteine - other.cysteine))
 
 
 def antibody_of_row(row: SummaryRow, domains: Mapping[str, Sequence[FoundDomain]]) -> Antibody | str:

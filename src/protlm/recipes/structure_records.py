@@ -20,7 +20,7 @@ from protlm.data.numbering_report import NumberingReport
 from protlm.data.readers.policy import InputPolicy, ReadReport, UniqueIds
 from protlm.data.readers.sabdab_summary import read_summary
 from protlm.data.readers.structure import SUFFIXES, StructureChain
-from protlm.data.readers.structure_folder import find_structures, structure_name
+from protlm.data.readers.structure_folder import find_structures, is_broken_link, structure_name
 from protlm.data.structure_antibodies import (
     Antibody,
     FoundDomain,
@@ -94,7 +94,7 @@ class StructureRecords:
         self.remarks: dict[str, list[str]] = {}
         self._finder = DomainFinder(ANTIBODY_TYPES)
         self._ids = UniqueIds(policy, self.reading)
-        self._seen: set[str] = set()
+        self._seen: set[tuple[str, int, tuple[str, ...]]] = set()
 
     def open(
         self, source: Path, stack: ExitStack
@@ -140,6 +140,8 @@ class StructureRecords:
             self._labels({})
             return file_entries(files, self.left_out, self.remarks), kinds, inputs
         rows = read_summary(summary)
+        if not rows:
+            raise DataError(f"{summary} has no row below its header", hint="download the summary again")
         names = dict.fromkeys(name for row in rows for name in row.labels)
         labels = self._labels({name: pa.float64() if name == "resolution" else pa.string() for name in names})
         entries = summary_entries(files, rows, self.left_out, self.remarks)
@@ -176,11 +178,10 @@ class StructureRecords:
             for own_name, parts, labels in self._made(entry):
                 if not self._is_fit(entry, own_name, parts):
                     continue
-                name = own_name if entry.row is not None else self._ids.claim(own_name, entry.where)
-                if entry.row is not None and name in self._seen:
+                if self._is_repeated(entry, parts):
                     self.left_out.drop("an antibody that an earlier row of the summary names", entry.where)
                     continue
-                self._seen.add(name)
+                name = self._ids.claim(own_name, entry.where)
                 kept = self._kept(entry.labels) | labels
                 groups = [_group_part(entry.labels.get(each)) for each in self.settings.group]
                 self._count(name, parts)
@@ -190,6 +191,15 @@ class StructureRecords:
                     on_record()
                 chains = tuple(part.chain for part in parts)
                 yield Record(name, chains, kept, "|".join(groups) if any(groups) else "")
+
+    def _is_repeated(self, entry: Entry, parts: Sequence[Part]) -> bool:
+        """Tell whether a row has the chains of an earlier one, however it writes the pdb and orders them."""
+        if entry.row is None:
+            return False
+        key = entry.row.pdb.lower(), entry.row.model, tuple(sorted(part.name for part in parts))
+        is_repeated = key in self._seen
+        self._seen.add(key)
+        return is_repeated
 
     def _kept(self, labels: Mapping[str, Any]) -> dict[str, Any]:
         names = (*self.settings.labels, *self.settings.group)
@@ -352,6 +362,8 @@ def _folder_fact(folder: Path, files: Iterable[Path]) -> dict[str, Any]:
     """Give one hash for the files of a folder, by name and content."""
     digest, size, count = hashlib.sha256(), 0, 0
     for path in files:
+        if is_broken_link(path):
+            continue
         digest.update(f"{path.relative_to(folder)} {file_hash(path)};".encode())
         size, count = size + path.stat().st_size, count + 1
     return {"name": folder.name, "files": count, "sha256": digest.hexdigest(), "bytes": size}
