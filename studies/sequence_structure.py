@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pyarrow as pa
+from downstream_tables import card_table
 from sequence_structure_tables import affinity_table, difference_table, retrieval_table
 from steps import protlm, train_general
 
@@ -39,7 +40,7 @@ TOWERS: dict[str, tuple[tuple[int, ...], tuple[object, ...]]] = {
 }
 """By arm: seeds, and what differs from configs/contrast/structures-cpu.yaml."""
 NOISE = (0.1, 0.3)
-"""Å on every coordinate that is judged: the restraints of refinement, which know the residue, are gone."""
+"""Å on every coordinate that is judged; matchers without a model are fitted on training pairs as noised."""
 SPLIT = ("--cluster-identity", 0.9, "--set=data.tested=0.2")
 ANTIBODIES: dict[str, tuple[str, tuple[object, ...]]] = {
     "32-segments": (
@@ -70,6 +71,14 @@ AFFINITY: dict[str, tuple[str, tuple[object, ...]]] = {
     "emibetuzumab-full": ("affinity-emibetuzumab", ("--subsets", "20%,all", *FULL)),
 }
 """By name: the card and how it is fine-tuned; five seeds each."""
+ALIGNED = {
+    "32-segments": "32-segments/seed-0",
+    "32-segments-1": "32-segments/seed-1",
+    "32-segments-2": "32-segments/seed-2",
+    "published": "published/seed-0",
+    "masked": "masked",
+}
+"""Learned from beside the box's model; `masked` saw the same chains, without structures."""
 PROBED = 1000
 """Chains of the probe of secondary structure."""
 
@@ -81,6 +90,7 @@ def main(out: Path, data: Path) -> None:
     train_towers(out, data, general)
     judge_towers(out, data)
     train_antibodies(out, data)
+    train_masked(out)
     judge_antibodies(out)
     probe_structure(out, data, general)
     learn_affinity(out, data)
@@ -100,28 +110,29 @@ def train_towers(out: Path, data: Path, general: Path) -> None:
 def judge_towers(out: Path, data: Path) -> None:
     """Find partners among held-out topologies, as they are and with noise."""
     models = [word for arm in TOWERS for word in ("--model", out / "towers" / arm)]
-    sources = {"retrieval": data / CATH}
+    what: dict[str, tuple[object, ...]] = {"retrieval": ("--structures", data / CATH)}
     for noise in NOISE:
-        sources[f"retrieval-noise-{noise}"] = with_noise(
-            data / CATH, out / f"cath-noise-{noise}.parquet", noise
-        )
-    for name, structures in sources.items():
+        train, test = (with_noise(data / CATH, out, noise, side) for side in ("train", "test"))
+        cut = ("--gallery", "sampled", "--gallery", "cropped")
+        what[f"retrieval-noise-{noise}"] = ("--structures", test, "--train", train, *cut)
+    for name, words in what.items():
         if not (out / name / "DONE").exists():
-            galleries = () if name == "retrieval" else ("--gallery", "sampled")
-            protlm(
-                *("evaluate", "retrieval", *models, "--structures", structures, "--cluster", "topology"),
-                *(*galleries, "--out", out / name),
-            )
+            protlm("evaluate", "retrieval", *models, *words, "--cluster", "topology", "--out", out / name)
 
 
-def with_noise(source: Path, out: Path, noise: float) -> Path:
-    """Write the same backbones with normal noise of so many Å on every coordinate."""
+def with_noise(source: Path, folder: Path, noise: float, side: str) -> Path:
+    """Write the backbones of one side with normal noise of so many Å on every coordinate."""
+    out = folder / f"cath-{side}-noise-{noise}.parquet"
     if not out.exists():
+        pairs = pl.read_parquet(folder / "towers/32-segments/seed-0/tables/pairs.parquet")
+        own = set(pairs.filter(pl.col("side") == side)["id"])
         random = np.random.default_rng(0)
         backbones = open_backbones(source)
         topologies = backbones.labels["topology"].to_list()
         with BackboneWriter(out, {"topology": pa.string()}) as writer:
             for one, topology in zip(backbones, topologies, strict=True):
+                if one.id not in own:
+                    continue
                 moved = one.coordinates + random.normal(scale=noise, size=one.coordinates.shape)
                 noised = Backbone(
                     one.id, one.residues, moved.astype(np.float32), one.chain_index, one.chain_ids
@@ -154,6 +165,32 @@ def train_antibodies(out: Path, data: Path) -> None:
                 protlm("contrast", *what, *how, "--out", run)
 
 
+def train_masked(out: Path) -> None:
+    """Train the box's model on as many steps of the same chains by masking alone: a control."""
+    run, corpus = out / "antibodies/masked", out / "antibodies/chains"
+    if not corpus.exists():
+        pairs = pl.read_parquet(out / "antibodies/32-segments/seed-0/tables/pairs.parquet")
+        learned = set(pairs.filter(pl.col("side") == "train")["id"])
+        chosen = [each for each in open_backbones(out / "antibodies/corpus") if each.id in learned]
+        fasta = out / "antibodies/train.fasta"
+        fasta.write_text("".join(f">{each.id}\n{each.residues}\n" for each in chosen))
+        protlm("prepare", fasta, "--out", corpus)
+    if not (run / "DONE").exists():
+        settings = {
+            "data.train": corpus,
+            "model.kind": "pretrained",
+            "model.name": BOX,
+            "training.max_steps": 100,
+            "training.step_records": 32,
+            "training.keep": "last",
+            "training.optimizer.learning_rate": 0.001,
+            "training.optimizer.warmup_steps": 20,
+            "training.optimizer.schedule": "cosine",
+            "training.optimizer.weight_decay": 0.05,
+        }
+        protlm("pretrain", *(f"--set={name}={value}" for name, value in settings.items()), "--out", run)
+
+
 def judge_antibodies(out: Path) -> None:
     """Find partners among antibodies of held-out clusters."""
     run = out / "antibodies/retrieval"
@@ -174,15 +211,17 @@ def probe_structure(out: Path, data: Path, general: Path) -> None:
 
 def learn_affinity(out: Path, data: Path) -> None:
     """Learn affinities from few to all labels, from the antibody model as it is and as aligned."""
-    models = {"box": BOX, **{arm: str(out / "antibodies" / arm / "seed-0") for arm in ANTIBODIES}}
+    everything = {**{arm: str(out / "antibodies" / path) for arm, path in ALIGNED.items()}, "box": BOX}
     for name, (card, how) in AFFINITY.items():
         folder = out / "affinity" / name
+        arms = (*ANTIBODIES, "box") if name.endswith("full") else tuple(everything)
+        models = {arm: everything[arm] for arm in arms}
         for arm, model in models.items():
             if not (folder / arm / "DONE").exists():
                 what = ("--task", card, "--data", data, "--model", model)
                 protlm("finetune", *what, *how, "--seeds", 5, "--out", folder / arm)
         if not (folder / "differences.parquet").exists():
-            runs = [folder / arm for arm in (*ANTIBODIES, "box")]  # aligned minus what it began as
+            runs = [folder / arm for arm in models]  # the last, the box, is taken from each
             protlm("evaluate", "finetuned", *runs, "--out", folder / "differences.parquet")
 
 
@@ -194,6 +233,7 @@ def pool(out: Path) -> None:
         "antibodies": retrieval_table(out / "antibodies/retrieval"),
         "antibodies-differences": difference_table(out / "antibodies/retrieval"),
         **{f"noise-{noise}": retrieval_table(out / f"retrieval-noise-{noise}") for noise in NOISE},
+        "probe": card_table(out / "probe"),
         **{name: affinity_table(out / "affinity" / name) for name in AFFINITY},
     }
     for name, table in tables.items():
