@@ -35,6 +35,8 @@ OF_ONE_END = "top_recall"
 """The metric of values that means something only where it is said which end is the best."""
 IN_UNITS = ("rmse", "r2")
 """Metrics of values that ask for predictions in the unit of the target, as a likelihood is not."""
+_LEAST_SPREAD = 1e-12
+"""Standard deviation below which values count as one, as a share of the largest: a Kd in M is no constant."""
 _CELLS_PER_CHUNK = 1 << 22
 
 
@@ -285,9 +287,10 @@ def _value(given: np.ndarray, truth: np.ndarray, drawn: np.ndarray) -> np.ndarra
         spread = drawn @ other**2 / total - second**2
         own = drawn @ one**2 / total - first**2
         together = drawn @ (one * other) / total - first * second
-        is_there = (spread > 1e-12) & (own > 1e-12)
+        varies = spread > (_LEAST_SPREAD * np.abs(truth).max()) ** 2
+        is_there = varies & (own > (_LEAST_SPREAD * np.abs(given).max()) ** 2)
         pearson = np.where(is_there, together / np.sqrt(np.where(is_there, own * spread, 1)), np.nan)
-        explained = np.where(spread > 1e-12, 1 - error / np.where(spread > 1e-12, spread, 1), np.nan)
+        explained = np.where(varies, 1 - error / np.where(varies, spread, 1), np.nan)
     ranks, top = resampled_spearman(given, truth, drawn), resampled_top_recall(given, truth, drawn)
     return np.column_stack([ranks, pearson, np.sqrt(error), explained, top])
 

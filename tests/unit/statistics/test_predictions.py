@@ -42,7 +42,9 @@ def test_numbers():
     assert found["pearson"] == pytest.approx(pearsonr(given, truth)[0])
     assert found["r2"] == pytest.approx(reference.r2_score(truth, given))
     assert found["rmse"] == pytest.approx(np.sqrt(np.mean((given - truth) ** 2)))
-    constant = named("value", np.full(50, 3.0), truth)
+    in_molar = named("value", given * 1e-9, truth * 1e-9)
+    assert all(in_molar[name] == pytest.approx(found[name]) for name in ("spearman", "pearson", "r2"))
+    constant = named("value", np.full(50, 3.1), truth)
     assert np.isnan(constant["spearman"])
     assert np.isnan(constant["pearson"])
     assert constant["r2"] < 0
