@@ -17,6 +17,7 @@ import torch
 from fixtures.backbones import HELIX, STRAND, backbone_of_angles
 from protlm.cli.main import main
 from protlm.data.backbone_tables import BackboneWriter
+from protlm.data.structure_pairs import sequence_digest
 from protlm.errors import ModelError
 from protlm.evaluation.angle_matcher import ANGLES
 from protlm.evaluation.retrieval_baselines import COMPOSITIONS
@@ -111,7 +112,7 @@ def contrast_run(path, structures, *, trained=30, group: str | None = "fold"):
     sides = ["train"] * trained + ["test"] * (len(table) - trained)
     table.select(
         "id",
-        sequence_key=pl.col("sequence").hash(0).cast(pl.String),
+        sequence_digest=pl.col("sequence").map_elements(sequence_digest, pl.String),
         cluster=pl.col("fold").rank("dense"),
         side=pl.Series(sides),
     ).write_parquet(run.table_path("pairs"))
@@ -228,6 +229,44 @@ def test_a_file_without_the_column_of_the_run_is_judged_too(tmp_path, structures
         recipe.evaluate_retrieval([path], structures, tmp_path / "own", **options).read_config()["cluster"]
         == "fold"
     )
+
+
+def test_pairs_of_a_run_of_before_tell_sides_but_not_leakage(tmp_path, structures, monkeypatch):
+    path = contrast_run(tmp_path / "clip", structures)
+    table = Run.open(path).table_path("pairs")
+    pl.read_parquet(table).rename({"sequence_digest": "sequence_key"}).write_parquet(table)
+    monkeypatch.setattr(recipe, "_load", lambda member, device: HandTowers("clip"))
+    run = recipe.evaluate_retrieval(
+        [path], structures, tmp_path / "out", galleries=["full"], untrained=0, num_draws=10
+    )
+    facts = run.read_json("data_manifest.json")
+    assert facts["leakage"] == {"clip": None}
+    said = " ".join(facts["reading"])
+    assert "30 of 60 pairs" in said
+    assert "fitted on 30 training pairs" in said
+    assert "clip: leakage is not known" in said
+
+
+def test_clusters_of_every_run_are_counted_by_its_own_split(tmp_path, structures, monkeypatch):
+    folds = pl.read_parquet(structures)["fold"].to_list()
+    for name, taught in {"one": {"fold 0"}, "two": {"fold 1", "fold 2"}}.items():
+        path = contrast_run(tmp_path / name, structures)
+        table = Run.open(path).table_path("pairs")
+        sides = ["train" if fold in taught else "test" for fold in folds]
+        pl.read_parquet(table).with_columns(side=pl.Series(sides)).write_parquet(table)
+    monkeypatch.setattr(recipe, "_load", lambda member, device: HandTowers(member.name))
+    run = recipe.evaluate_retrieval(
+        [tmp_path / "one", tmp_path / "two"],
+        structures,
+        tmp_path / "out",
+        side="all",
+        galleries=["full"],
+        untrained=0,
+        num_draws=10,
+    )
+    facts = run.read_json("data_manifest.json")["leakage"]
+    assert {name: each["shared_groups"] for name, each in facts.items()} == {"one": 1, "two": 2}
+    assert {name: each["groups"] for name, each in facts.items()} == {"one": 4, "two": 4}
 
 
 def test_towers_that_differ_in_settings_alone_differ():

@@ -1,8 +1,10 @@
 """Splits by group: a clonotype, donor or cluster is never on both sides."""
 
 import hashlib
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -107,6 +109,26 @@ def connected_groups(*keys: Values, names: Sequence[str]) -> Groups:
     return Groups(
         np.array([order[code] for code in codes.tolist()], dtype=np.int64), tuple(sorted(first.values()))
     )
+
+
+def group_names(values: Iterable[Any]) -> list[str | None]:
+    """Read the groups that a column names; empty, NaN and missing values name none.
+
+    Parameters
+    ----------
+    values
+        Of any type.
+
+    Examples
+    --------
+    >>> group_names(["a", "", None, 0.0, float("nan")])
+    ['a', None, None, '0.0', None]
+    """
+    return [None if _is_missing(value) else str(value) for value in values]
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
 
 
 def cluster_groups(clusters: np.ndarray, chains_per_record: np.ndarray, *, names: Sequence[str]) -> Groups:

@@ -1,15 +1,21 @@
 """Sequences beside their structures, residue by residue, and windows of both."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from protlm.data.hashing import combine, uniform
+from protlm.errors import DataError
 from protlm.types.record import Chain, Record
 from protlm.types.structure import Backbone
 
 _CROP_STREAM = 401
+DIGEST = "sequence_digest"
+"""Column of a table of pairs that tells which sequence was read."""
+LEAST_RESOLVED = 0.5
+"""Share of a window that must be resolved."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +68,53 @@ class StructurePairs:
             Of the window; what is not longer stays whole, as does all with `None`.
         seed, epoch
             Of the window's place, which depends on nothing else but the pair's content.
+
+        Raises
+        ------
+        DataError
+            If no window is resolved enough; see `window_starts`.
         """
         record, backbone = self.records[row], self.backbones[row]
         if crop_residues is None or len(backbone) <= crop_residues:
             return record, backbone
-        places = len(backbone) - crop_residues + 1
+        starts = window_starts(backbone, crop_residues)
+        if not len(starts):
+            raise DataError(
+                f"'{backbone.id}' has no window of {crop_residues} residues with half of them resolved",
+                hint="leave it out",
+            )
         drawn = uniform(combine(seed, _CROP_STREAM, epoch, self.keys[row : row + 1]))
-        return crop_pair(record, backbone, int(drawn[0] * places), crop_residues)
+        return crop_pair(record, backbone, int(starts[int(drawn[0] * len(starts))]), crop_residues)
+
+
+def window_starts(backbone: Backbone, residues: int) -> np.ndarray:
+    """Give where windows begin of which `LEAST_RESOLVED` is resolved, 0-based, int64.
+
+    Parameters
+    ----------
+    backbone
+        Of at least so many residues.
+    residues
+        Of a window.
+    """
+    counts = np.cumsum([0, *backbone.is_resolved])
+    return np.flatnonzero(counts[residues:] - counts[:-residues] >= LEAST_RESOLVED * residues)
+
+
+def sequence_digest(residues: str) -> str:
+    """Give a short hash of a sequence, the same everywhere and always; 32 hexadecimal digits.
+
+    Parameters
+    ----------
+    residues
+        Of all chains, with ``/`` between them.
+
+    Examples
+    --------
+    >>> sequence_digest("MK/V")
+    'bed31b513a346ec69b74470bd4ed02a1'
+    """
+    return hashlib.sha256(residues.encode()).hexdigest()[:32]
 
 
 def crop_pair(record: Record, backbone: Backbone, start: int, residues: int) -> tuple[Record, Backbone]:

@@ -9,14 +9,12 @@ import numpy as np
 
 from protlm.data.clusters import cluster_sequences
 from protlm.data.hashing import combine, uniform
-from protlm.data.structure_pairs import crop_pair, record_of
+from protlm.data.structure_pairs import LEAST_RESOLVED, crop_pair, record_of
 from protlm.errors import DataError
 from protlm.types.record import Record
 from protlm.types.structure import Backbone
 
 _CROP_STREAM = 211
-_LEAST_RESOLVED = 0.5
-"""Share of a window that must be resolved."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +148,7 @@ def crop_pairs(pairs: Pairs, size: int, *, seed: int = 0) -> tuple[Pairs, np.nda
             continue
         start += int(draw * (length - size + 1))
         record, window = crop_pair(pairs.records[row], backbone, start, size)
-        if window.is_resolved.sum() < _LEAST_RESOLVED * size:
+        if window.is_resolved.sum() < LEAST_RESOLVED * size:
             left_out["unresolved"] += 1
             continue
         records.append(record)

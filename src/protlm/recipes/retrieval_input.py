@@ -10,6 +10,8 @@ import polars as pl
 
 from protlm.data.backbones import BackboneSet, open_backbones
 from protlm.data.corpus import Corpus, names_corpus
+from protlm.data.splits import group_names
+from protlm.data.structure_pairs import DIGEST, sequence_digest
 from protlm.errors import ConfigError, DataError, did_you_mean
 from protlm.evaluation.retrieval_pairs import Pairs, pairs_of
 from protlm.runs import Run
@@ -103,13 +105,15 @@ def read_retrieval_input(
     tables = [each for members in seen.values() for each in members if each is not None]
     clusters = _clusters(backbones, cluster, structures, tables)
     rows, lines = _held_out(backbones, tables, side, structures)
-    judged = _pairs(structures, backbones, clusters or _alone(backbones), rows)
-    training, is_grouped, said = _training(structures, tables, cluster, train)
+    judged = _pairs(structures, backbones, _named(clusters or [None] * len(backbones)), rows)
+    files = {str(structures): backbones}
+    training, is_grouped, said = _training(tables, cluster, train, files)
     if clusters is None:
         lines.append("no --cluster: each pair is resampled alone; alike ones make intervals too narrow")
-    leakage = {
-        name: _leakage(judged, members, training, is_grouped=is_grouped) for name, members in seen.items()
-    }
+    leakage = {}
+    for name, members in seen.items():
+        own = [] if clusters is None else [_trained_groups(each, cluster, tables, files) for each in members]
+        leakage[name] = _leakage(judged, members, own)
     if train is not None:
         own = _shared(judged, training, is_grouped=is_grouped)
         leakage = {name: own if facts is None else facts for name, facts in leakage.items()}
@@ -117,27 +121,39 @@ def read_retrieval_input(
     return RetrievalInput(judged, training, leakage, [*lines, *said, *_leakage_lines(leakage)], cluster)
 
 
-def _alone(backbones: BackboneSet) -> list[str]:
-    return [f"pair {row + 1}" for row in range(len(backbones))]
+def _named(clusters: Sequence[str | None]) -> list[str]:
+    """Give each that is alone a name."""
+    return [f"pair {row + 1}" if name is None else name for row, name in enumerate(clusters)]
 
 
 def _clusters(
     backbones: BackboneSet, cluster: str | None, source: Path | str, tables: Sequence[SeenPairs]
-) -> list[str] | None:
-    """Give the cluster of each by the column, else the group that the first Run kept together, if any."""
+) -> list[str | None] | None:
+    """Give the cluster of each by the column, else the group that the first Run kept together, if any.
+
+    One without is alone.
+    """
     if cluster is None:
         known = dict(tables[0].table.select("id", "cluster").iter_rows()) if tables else {}
         groups = [known.get(name) for name in backbones.ids]
         if all(group is None for group in groups):
             return None
-        return [f"pair {row + 1}" if group is None else f"group {group}" for row, group in enumerate(groups)]
+        return [None if group is None else f"group {group}" for group in groups]
     labels = backbones.labels
     if cluster not in labels.columns:
         raise ConfigError(
             f"--cluster '{cluster}': {source} has no such column", hint=did_you_mean(cluster, labels.columns)
         )
-    values = labels[cluster].cast(pl.String).to_list()
-    return [f"pair {row + 1}" if value is None else value for row, value in enumerate(values)]
+    return group_names(labels[cluster].to_list())
+
+
+def _opened(source: str, files: dict[str, BackboneSet]) -> tuple[str, BackboneSet]:
+    """Open structures once each; the first of `files` in place of those that are no longer there."""
+    if not source or not Path(source.partition(":")[0]).exists():
+        source = next(iter(files))
+    if source not in files:
+        files[source] = open_backbones(source)
+    return source, files[source]
 
 
 def _held_out(
@@ -172,15 +188,17 @@ def _pairs(source: Path | str, backbones: BackboneSet, clusters: list[str], rows
 
 
 def _training(
-    structures: Path | str, tables: Sequence[SeenPairs], cluster: str | None, train: Path | str | None
+    tables: Sequence[SeenPairs],
+    cluster: str | None,
+    train: Path | str | None,
+    files: dict[str, BackboneSet],
 ) -> tuple[Pairs | None, bool, list[str]]:
     """Find pairs to fit the baseline on, whether their clusters are known, and what to say of it."""
     if train is not None:
         backbones, rows = open_backbones(train), None
         source = train
     elif tables:
-        source = tables[0].source if Path(tables[0].source.partition(":")[0]).exists() else structures
-        backbones = open_backbones(source)
+        source, backbones = _opened(tables[0].source, files)
         rows = np.flatnonzero(np.isin(np.array(backbones.ids), tables[0].trained["id"].to_list()))
     else:
         return None, False, ["no --train and no training Run: the composition baseline is left out"]
@@ -193,33 +211,42 @@ def _training(
     lines = [f"the composition baseline is fitted on {len(rows):,} training pairs of {source}"]
     if lacks:
         lines.append(f"{source} has no column '{cluster}': shared clusters are not counted")
-    return _pairs(source, backbones, clusters or _alone(backbones), rows), clusters is not None, lines
+    names = _named(clusters or [None] * len(backbones))
+    return _pairs(source, backbones, names, rows), clusters is not None, lines
+
+
+def _trained_groups(
+    seen: SeenPairs | None, cluster: str | None, tables: Sequence[SeenPairs], files: dict[str, BackboneSet]
+) -> set[str] | None:
+    """Name the clusters of all training pairs of a Run, by its own structures; `None` where not known."""
+    if seen is None:
+        return None
+    source, backbones = _opened(seen.source, files)
+    if cluster is not None and cluster not in backbones.labels.columns:
+        return None
+    names = _clusters(backbones, cluster, source, tables) or []
+    if source == next(iter(files)):  # one that is alone is so in its own file
+        names = _named(names)
+    trained = set(seen.trained["id"])
+    own = zip(names, backbones.ids, strict=False)
+    return {name for name, one in own if name is not None and one in trained} or None
 
 
 def _leakage(
-    judged: Pairs, members: Sequence[SeenPairs | None], training: Pairs | None, *, is_grouped: bool
+    judged: Pairs, members: Sequence[SeenPairs | None], groups: Sequence[set[str] | None]
 ) -> dict[str, Any] | None:
     """Count the sequences and clusters that any member was trained on; `None` where one does not say."""
-    tables = [each for each in members if each is not None]
+    tables = [each.trained for each in members if each is not None and DIGEST in each.table.columns]
     if len(tables) < len(members) or not tables:
         return None
-    trained = pl.concat([each.trained.select("id", "sequence_key") for each in tables])
     sequences = sorted(set(judged.sequences))
-    keys = pl.Series(sequences).hash(0).cast(pl.String)
-    groups = (
-        {
-            name
-            for name, one in zip(training.clusters.tolist(), training.ids, strict=True)
-            if one in set(trained["id"])
-        }
-        if training is not None and is_grouped
-        else set()
-    )
-    own = set(judged.clusters.tolist()) if is_grouped else set()
+    trained = set().union(*(table[DIGEST] for table in tables))
+    known = [each for each in groups if each is not None]
+    own = set(judged.clusters.tolist()) if len(known) == len(members) else set()
     return {
-        "shared_chains": int(keys.is_in(trained["sequence_key"].implode()).sum()),
+        "shared_chains": sum(sequence_digest(each) in trained for each in sequences),
         "chains": len(sequences),
-        "shared_groups": len(own & groups),
+        "shared_groups": len(own & set().union(*known)),
         "groups": len(own),
     }
 
@@ -239,7 +266,7 @@ def _leakage_lines(leakage: Mapping[str, Any]) -> list[str]:
     lines = []
     for name, facts in leakage.items():
         if facts is None:
-            lines.append(f"{name}: leakage is not known, because it does not say what it was trained on")
+            lines.append(f"{name}: leakage is not known, as it does not say what it was trained on")
         else:
             clusters = f" and {facts['shared_groups']:,} of {facts['groups']:,} clusters"
             lines.append(
