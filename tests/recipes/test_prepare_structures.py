@@ -169,7 +169,7 @@ def test_a_summary_names_the_chains(tmp_path, crystal):
         "a chain named heavy in the summary, without any domain": 1,
         "a chain named heavy in the summary, with a light domain alone": 1,
         "a row of the summary with an antigen chain that its file lacks": 1,
-        "a file that cannot be read": 1,
+        "a row of the summary with a model that its file lacks": 1,
         "an antibody that an earlier row of the summary names": 1,
     }
     lines = "\n".join(prepared.lines())
@@ -192,6 +192,40 @@ def test_a_summary_names_the_chains(tmp_path, crystal):
     assert table["resolution"].to_list() == [2.1, None, 1.5, 3.0]
     with pytest.raises(DataError, match="a row of the summary with a chain that its file lacks"):
         run_strict(crystal.parent, tmp_path / "strict", tmp_path / "summary.tsv")
+
+
+def test_what_a_damaged_file_lacks_is_told_from_what_cannot_be_read(tmp_path, crystal):
+    """Chain ag contradicts its construct, so that each row is read by its own chains."""
+    lines = crystal.read_text().splitlines()
+    at = next(number for number, line in enumerate(lines) if line.split()[-2:] == ["ag", "1"])
+    lines[at] = lines[at].replace(" GLY ", " TRP ")
+    crystal.write_text("\n".join(lines) + "\n")
+    rows = [("H", "L", "Ag", "0"), ("h_l", "l_l", "Q", "0"), ("Z", "L", "NA", "0"), ("H", "L", "ag", "0")]
+    rows += [("H", "L", "Ag", "4")]
+    table = summary(
+        tmp_path / "s.tsv",
+        *(
+            ("1abc", heavy, light, model, antigen, "protein", "1", "NA")
+            for heavy, light, antigen, model in rows
+        ),
+    )
+    prepared, records = made(crystal.parent, tmp_path / "out", summary=table)
+    assert list(records) == ["1abc_H_L_Ag"]
+    manifest = prepared.corpus.manifest
+    assert manifest["dropped"] == {
+        "a row of the summary with an antigen chain that its file lacks": 1,
+        "a row of the summary with a chain that its file lacks": 1,
+        "a file that cannot be read": 1,
+        "a row of the summary with a model that its file lacks": 1,
+    }
+    examples = manifest["examples"]
+    assert examples["a row of the summary with a chain that its file lacks"] == [
+        f"line 4, 1abc.cif: {crystal} has no protein chain 'Z'"
+    ]
+    (missing,) = examples["a row of the summary with a model that its file lacks"]
+    assert missing.startswith("line 6, 1abc.cif: no model 5: ")
+    _, records = made(crystal.parent, tmp_path / "out2", summary=table, region="fv")
+    assert list(records) == ["1abc_H_L", "1abc_h_l_l_l"]  # which need no antigen
 
 
 def run_strict(source, out, table):
@@ -307,6 +341,34 @@ def test_each_kind_of_bad_file_is_named_and_counted(tmp_path):
     assert "alpha.pdb" in examples["a chain with Cα only: no residue has N, CA and C"]
     assert "long.pdb: 30 residues" in examples["longer than --max-residues 20"]
     assert sum(manifest["dropped"].values()) + len(records) == len(list(folder.iterdir()))
+
+
+def test_links_to_files_that_are_gone_are_counted(tmp_path):
+    folder = tmp_path / "files"
+    folder.mkdir()
+    write_pdb(folder / "good.pdb", {"A": ("MKTAYIAK", line_of(8))})
+    (folder / "gone.pdb").symlink_to(tmp_path / "elsewhere.pdb")
+    (folder / "notes.txt").symlink_to(tmp_path / "notes.txt")
+    prepared, records = made(folder, tmp_path / "out")
+    assert list(records) == ["good"]
+    manifest = prepared.corpus.manifest
+    assert manifest["dropped"] == {"a file that cannot be read": 1}
+    (said,) = manifest["examples"]["a file that cannot be read"]
+    assert said.endswith(f"gone.pdb is a link to {tmp_path / 'elsewhere.pdb'}, which is not there")
+    assert manifest["inputs"][0]["files"] == 1
+
+
+def test_tables_without_rows_are_named(tmp_path):
+    with BackboneWriter(tmp_path / "none.parquet"):
+        pass
+    with pytest.raises(DataError, match=r"none\.parquet has no record\n") as raised:
+        prepare_structures(tmp_path / "none.parquet", tmp_path / "out")
+    assert "--invalid" not in (raised.value.hint or "")
+    (tmp_path / "files").mkdir()
+    write_pdb(tmp_path / "files" / "a.pdb", {"A": ("MKTAYIAK", line_of(8))})
+    with pytest.raises(DataError, match=r"s\.tsv has no row below its header"):
+        made(tmp_path / "files", tmp_path / "out", summary=summary(tmp_path / "s.tsv"))
+    assert not list(tmp_path.glob("out*"))
 
 
 def packed(path, members):

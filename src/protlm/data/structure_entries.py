@@ -11,13 +11,16 @@ import numpy as np
 from protlm.data.backbones import BackboneSet
 from protlm.data.readers.policy import ReadReport
 from protlm.data.readers.sabdab_summary import SummaryRow
-from protlm.data.readers.structure import Structure, StructureChain, read_structure
+from protlm.data.readers.structure import NoChainError, Structure, StructureChain, read_structure
+from protlm.data.readers.structure_files import NoModelError
 from protlm.errors import DataError
 from protlm.types.structure import Backbone
 
 UNREADABLE = "a file that cannot be read"
 NO_FILE = "a row of the summary whose file is missing"
 NO_CHAIN = "a row of the summary with a chain that its file lacks"
+NO_ANTIGEN = "a row of the summary with an antigen chain that its file lacks"
+NO_MODEL = "a row of the summary with a model that its file lacks"
 
 
 @dataclass(frozen=True)
@@ -67,9 +70,16 @@ class LeftOut:
         ----------
         path, model, chains
             As for `read_structure`.
+
+        Raises
+        ------
+        NoModelError, NoChainError
+            If the file can be read, but has not what is asked for.
         """
         try:
             return read_structure(path, model=model, chains=chains)
+        except (NoModelError, NoChainError):
+            raise
         except DataError as error:
             if self.invalid == "error":
                 raise self.named(error) from None
@@ -166,18 +176,37 @@ def _rows_of_file(
         whole = None  # then each row is tried with its own chains: the others may be what is wrong
     for row in rows:
         named = [each for each in dict.fromkeys((row.heavy, row.light)) if each]
-        structure = whole or left_out.read(path, model=model, chains=[*named, *row.antigens])
+        where = f"line {row.line}, {path.name}"
+        try:
+            structure = whole or _of_row(path, row, named, left_out)
+        except NoModelError as error:
+            left_out.drop(NO_MODEL, f"{where}: {left_out.named(error).message}")
+            continue
+        except NoChainError as error:
+            left_out.drop(NO_CHAIN, f"{where}: {left_out.named(error).message}")
+            continue
         if structure is None:
             continue
         if structure.notes:
             remarks[structure.name] = list(structure.notes)
-        where = f"line {row.line}, {path.name}"
         there = [chain.chain_id for chain in structure.chains]
         if absent := [each for each in named if each not in there]:
             left_out.drop(NO_CHAIN, f"{where}: no protein chain '{absent[0]}' among {', '.join(there)}")
             continue
         name = "_".join([row.pdb, *named]) + (f"_m{model}" if model > 1 else "")
         yield Entry(where, name, structure.chains, row, dict(row.labels))
+
+
+def _of_row(path: Path, row: SummaryRow, named: Sequence[str], left_out: LeftOut) -> Structure | None:
+    """Read the chains of a row alone; antigens that are not there are left to what makes the record."""
+    antigens = list(row.antigens)
+    while True:
+        try:
+            return left_out.read(path, model=row.model, chains=[*named, *antigens])
+        except NoChainError as error:
+            if error.chain not in antigens or error.chain in named:
+                raise
+            antigens.remove(error.chain)
 
 
 def set_entries(backbones: BackboneSet, where: str) -> Iterator[Entry]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from protlm.data.readers.structure import read_structure
-from protlm.data.readers.structure_folder import find_structures
+from protlm.data.readers.structure_folder import find_structures, is_broken_link
 from protlm.data.readers.text import read_lines
 from protlm.errors import DataError
 from protlm.explain.complexes import Complex, build_complex
@@ -79,7 +79,7 @@ def find_cases(folder: Path, table: Path | None = None) -> tuple[list[Case], lis
     """
     if not folder.is_dir():
         raise DataError(f"no such folder: {folder}", hint="--structures takes a folder, a tar or a zip")
-    files = find_structures(folder)
+    files = {name: path for name, path in find_structures(folder).items() if not is_broken_link(path)}
     cases, missing = _all(files) if table is None else _listed(files, table)
     if not cases:
         listed = "" if table is None else f" of the {len(missing)} in {table}"

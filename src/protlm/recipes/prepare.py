@@ -181,6 +181,10 @@ def nothing_left(source: Path, reading: ReadReport, numbering: NumberingReport |
     if numbering is not None and numbering.num_dropped_for_domains:
         reasons.append(f"{numbering.num_dropped_for_domains:,} dropped: more than one variable domain")
         remedy = "pass --two-domains split or keep-first" if len(reasons) == 1 else remedy
+    if not reasons:
+        return DataError(
+            f"{source} has no record", hint="is it the right file, and was it written to its end?"
+        )
     return DataError(f"{source}: no record is left; {'; '.join(reasons)}", hint=remedy)
 
 

@@ -29,7 +29,14 @@ from protlm.data.structure_antibodies import (
     pair_domains,
     touching_chains,
 )
-from protlm.data.structure_entries import Entry, LeftOut, file_entries, set_entries, summary_entries
+from protlm.data.structure_entries import (
+    NO_ANTIGEN,
+    Entry,
+    LeftOut,
+    file_entries,
+    set_entries,
+    summary_entries,
+)
 from protlm.data.structure_regions import (
     REGIONS,
     Part,
@@ -265,7 +272,7 @@ class StructureRecords:
         wanted = [each for each in entry.row.antigens if each not in own]
         if absent := [each for each in wanted if each not in there]:
             self.left_out.drop(
-                "a row of the summary with an antigen chain that its file lacks",
+                NO_ANTIGEN,
                 f"{entry.where}: no protein chain '{absent[0]}' among {', '.join(there)}",
             )
             return None

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tarfile
+import warnings
 
 import numpy as np
 import polars as pl
@@ -642,9 +643,32 @@ def test_bad_input_is_one_message(read, name, text, more, message, hint):
     assert re.search(hint, raised.value.hint)
 
 
+@pytest.mark.parametrize("number", ["inf", "-inf", "nan", "1e39"])
+@pytest.mark.parametrize("name", ["x.pdb", "x.cif"])
+def test_an_atom_whose_place_is_no_number_has_none(read, name, number):
+    """Residue 2 begins 3.9 Å from residue 1: its N alone is at 3.9 in the one form and the other."""
+    text = PdbText().chain("MKT").add("TER", "END").text()
+    if name == "x.cif":
+        cif = CifText({1: (PROTEIN, monomers("MKT"))}, {"A": 1})
+        text = cif.residue("MET", "A", 1, 0).residue("LYS", "A", 2, 1).residue("THR", "A", 3, 2).text()
+    changed = re.sub(r"(?<=\s) *3\.900?(?=\s)", lambda found: number.rjust(len(found[0])), text)
+    assert changed != text
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        chain = read(changed, name).chains[0]
+    places = read(text, name).chains[0].backbone
+    is_known = np.isfinite(chain.backbone).all(axis=-1)
+    assert (~is_known).sum() == 1
+    assert np.isnan(chain.backbone[~is_known]).all()
+    assert np.array_equal(chain.backbone[is_known], places[is_known])
+
+
 def test_paths_that_are_no_files(tmp_path):
     with pytest.raises(DataError, match=r"no such file: .*absent\.pdb"):
         read_structure(tmp_path / "absent.pdb")
+    (tmp_path / "link.pdb").symlink_to("gone.pdb")
+    with pytest.raises(DataError, match=r"link\.pdb is a link to gone\.pdb, which is not there"):
+        read_structure(tmp_path / "link.pdb")
     (tmp_path / "folder.cif").mkdir()
     with pytest.raises(DataError, match=r"folder\.cif is a folder"):
         read_structure(tmp_path / "folder.cif")

@@ -63,6 +63,22 @@ class StructureChain:
         return len(self.residues)
 
 
+class NoChainError(DataError):
+    """A file has no protein chain of a name asked for.
+
+    Parameters
+    ----------
+    message, hint
+        As for every error.
+    chain
+        The name.
+    """
+
+    def __init__(self, message: str, *, hint: str, chain: str) -> None:
+        super().__init__(message, hint=hint)
+        self.chain = chain
+
+
 @dataclass(frozen=True)
 class Structure:
     """The protein chains of one model."""
@@ -124,8 +140,8 @@ def read_structure(path: Path | str, *, model: int = 1, chains: Sequence[str] | 
     Raises
     ------
     DataError
-        If the file is not there, empty, cut off or of another kind, the model or a chain is not in it, or its
-        atoms contradict its construct.
+        If the file is not there, empty, cut off or of another kind, the model (`NoModelError`) or a chain
+        (`NoChainError`) is not in it, or its atoms contradict its construct.
 
     Examples
     --------
@@ -177,6 +193,8 @@ def _parse(path: Path, model: int) -> tuple[ParsedFile, str]:
         )
     if path.is_dir():
         raise DataError(f"{path} is a folder, not a file", hint="give one PDB, mmCIF or BinaryCIF file")
+    if path.is_symlink() and not path.exists():
+        raise DataError(f"{path} is a link to {path.readlink()}, which is not there", hint="mend the link")
     if not path.exists():
         raise DataError(f"no such file: {path}", hint="check the path and the working directory")
     if suffix == _BINARY:
@@ -220,9 +238,10 @@ def _wanted(
         raise DataError(f"no chain of {path} was asked for", hint="name one, or leave the choice out for all")
     for chain_id in asked:
         if chain_id not in known:
-            raise DataError(
+            raise NoChainError(
                 f"{path} has no protein chain '{chain_id}'",
                 hint=did_you_mean(chain_id, [each or "'' (blank)" for each in known]),
+                chain=chain_id,
             )
     return asked
 

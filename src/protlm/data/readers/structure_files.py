@@ -18,6 +18,10 @@ _CUT = "it was probably cut short while copying; fetch it again"
 _WHOLE = "fetch it again, or, if nothing is missing, add {} as its last line"
 
 
+class NoModelError(DataError):
+    """A file has no model of the number asked for."""
+
+
 @dataclass(frozen=True)
 class Atoms:
     """Columns of one model, a value per atom, in the order of the file."""
@@ -196,7 +200,7 @@ def _refuse_cut_pdb(path: Path, lines: Sequence[str], numbers: Sequence[int]) ->
 def _refuse_model(path: Path, model: int, num_models: int) -> None:
     if not 1 <= model <= num_models:
         there = "has one model" if num_models == 1 else f"has {num_models} models"
-        raise DataError(f"no model {model}: {path} {there}", hint="models are counted from 1")
+        raise NoModelError(f"no model {model}: {path} {there}", hint="models are counted from 1")
 
 
 def _bad_record(path: Path, lines: Sequence[str], numbers: Sequence[int], error: Exception) -> DataError:
@@ -376,6 +380,8 @@ def _atom_site(path: Path, table: Any, model: int) -> tuple[Atoms, int]:
     order = list(dict.fromkeys(models.tolist()))
     _refuse_model(path, model, len(order))
     no = np.zeros(size, dtype=bool)
+    with np.errstate(over="ignore"):  # beyond float32 is infinite, which is no place
+        xyz = np.stack([table[name].as_array(np.float32, np.nan) for name in needed], axis=-1)
     atoms = Atoms(
         chain=_texts(table, "auth_asym_id", "label_asym_id", size=size),
         label=labels,
@@ -388,7 +394,7 @@ def _atom_site(path: Path, table: Any, model: int) -> tuple[Atoms, int]:
         hetero=_texts(table, "group_PDB", size=size, default="ATOM") == "HETATM",
         occupancy=_texts(table, "occupancy", size=size, default="1").astype(float),
         b_factor=_texts(table, "B_iso_or_equiv", size=size, default="nan").astype(np.float32),
-        xyz=np.stack([table[name].as_array(np.float32, np.nan) for name in needed], axis=-1),
+        xyz=xyz,
         before_ter=no,
         after_ter=no,
     )

@@ -27,13 +27,25 @@ def structure_name(path: Path) -> str | None:
     return path.name[: -len(suffix)] or None
 
 
+def is_broken_link(path: Path) -> bool:
+    """Tell whether a path is a link to what is not there.
+
+    Parameters
+    ----------
+    path
+        Any.
+    """
+    return path.is_symlink() and not path.exists()
+
+
 def find_structures(folder: Path) -> dict[str, Path]:
     """Give the structure files of a folder and of those in it, by name, sorted.
 
     Parameters
     ----------
     folder
-        Files that are no structures are passed over, and so are hidden ones.
+        Files that are no structures are passed over, and so are hidden ones. Links to files that are not
+        there are given, so that whoever reads them says so.
 
     Raises
     ------
@@ -43,7 +55,7 @@ def find_structures(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
         name = structure_name(path)
-        if name is None or not path.is_file():
+        if name is None or not (path.is_file() or is_broken_link(path)):
             continue
         if name in found:
             raise DataError(

@@ -201,7 +201,9 @@ def _residue(path: Path, atoms: Atoms, rows: slice) -> Residue:
                 hint="are there two residues of one number? give them different numbers or insertion codes",
             )
         ranked = sorted(found, key=lambda row: (altloc[row] not in (best, ""), -occupancy[row]))
-        backbone[place] = atoms.xyz[rows][ranked[0]]
+        found_at = atoms.xyz[rows][ranked[0]]
+        if np.isfinite(found_at).all():  # NaN and inf are no place
+            backbone[place] = found_at
         if name == "CA":
             b_factor = float(atoms.b_factor[rows][ranked[0]])
     sequence_id = str(atoms.sequence_id[at])
