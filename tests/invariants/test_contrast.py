@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from safetensors.numpy import save_file as save_numpy
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
@@ -21,9 +23,10 @@ from protlm.errors import ConfigError, DataError, Interrupted, ModelError, RunEr
 from protlm.models.architectures import EsmArchitecture
 from protlm.models.dual_tower import load_dual_tower
 from protlm.models.loading import load_model
+from protlm.models.structure_encoder import load_structure_encoder
 from protlm.objectives.contrastive import Contrastive
 from protlm.recipes.contrast import build_towers, contrast, describe
-from protlm.recipes.contrast_config import ContrastConfig
+from protlm.recipes.contrast_config import ContrastConfig, PairData
 from protlm.recipes.contrast_data import read_pairs
 from protlm.runs import Run
 from protlm.training import loop
@@ -192,8 +195,6 @@ def test_as_a_model_the_run_is_its_language_model(trained):
 
 
 def test_no_weight_comes_back_that_was_not_saved(trained, tmp_path):
-    import shutil
-
     shutil.copytree(trained.path, tmp_path / "copy")
     file = tmp_path / "copy/heads/heads.safetensors"
     weights = load_file(file)
@@ -320,8 +321,14 @@ def test_untrained_towers_are_other_ones_of_the_same_shape(trained, values):
         ({"data__crop_residues": 90}, DataError, "none of 48 structures is left"),
         ({"data__tested": 0.6, "data__validation": 0.5}, ConfigError, "leave nothing"),
         ({"sequence__head": {"dim": 16}}, ConfigError, "meet in one space"),
-        ({"structure__encoder": "3di", "structure__arguments": {}}, ModelError, "no weights to train"),
+        (
+            {"structure__encoder": "3di", "structure__arguments": {}},
+            ModelError,
+            "structure.is_trained to false",
+        ),
         ({"structure__encoder": "3di"}, ConfigError, "structure.arguments"),
+        ({"structure__encoder": "nope"}, ModelError, "there is no structure encoder 'nope'"),
+        ({"training__step_tokens": 999}, ConfigError, "training.step_tokens 999"),
         ({"training__step_records": None}, ConfigError, "step_records"),
         ({"data__group": None}, ConfigError, "say what is alike"),
         ({"sequence__pooling": "begins"}, ConfigError, "begins"),
@@ -346,3 +353,100 @@ def test_command_line(values, folder, tmp_path):
     done = CliRunner().invoke(app, [*words, "--set", "training.max_steps=1", "--device", "cpu"])
     assert done.exit_code == 0, done.output
     assert Run(tmp_path / "run").is_done
+
+
+def interrupted(config, out, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop._Trainer, "_step", stop)
+        with pytest.raises((KeyboardInterrupt, Interrupted)):
+            run(config, out)
+
+
+def test_other_sides_under_the_same_coordinates_are_refused(values, tmp_path, monkeypatch):
+    for name, families in (("before", 8), ("after", 5)):
+        write_backbones(tmp_path / f"{name}.parquet", 48, families=families)
+    path = tmp_path / "structures.parquet"
+    path.write_bytes((tmp_path / "before.parquet").read_bytes())
+    config = values(data__structures=str(path))
+    interrupted(config, tmp_path / "run", monkeypatch)
+    before = (tmp_path / "run/tables/pairs.parquet").read_bytes()
+    path.write_bytes((tmp_path / "after.parquet").read_bytes())
+    with pytest.raises(RunError, match="cluster, side of the pairs"):
+        run(config, tmp_path / "run")
+    assert (tmp_path / "run/tables/pairs.parquet").read_bytes() == before
+    path.write_bytes((tmp_path / "before.parquet").read_bytes())
+    assert run(config, tmp_path / "run").is_done
+
+
+@pytest.mark.parametrize(("same_cluster", "what"), [("negative", "pair"), ("positive", "group")])
+def test_one_item_chooses_no_weights(values, tmp_path, same_cluster, what):
+    shares = {"data__random": True, "data__group": None} if what == "pair" else {}
+    write_backbones(tmp_path / "few.parquet", 20, families=4)
+    config = values(
+        **shares,
+        data__structures=str(tmp_path / "few.parquet"),
+        data__validation=0.05,
+        loss__same_cluster=same_cluster,
+        training__max_steps=3,
+    )
+    said = []
+    made = contrast(ContrastConfig.from_dict(config), tmp_path / "out", device="cpu", say=said.append)
+    assert f"the side 'valid' has one {what}, which leaves nothing to tell apart" in " ".join(said)
+    assert {line["split"] for line in made.metrics()} == {"train"}
+
+
+def vectors_of(path, folder, *, per_residue):
+    random = np.random.default_rng(3)
+    backbones = read_pairs(PairData(structures=str(folder / "structures.parquet"), group="fold")).pairs
+    shapes = {each.id: (len(each), 6) if per_residue else (6,) for each in backbones.backbones}
+    save_numpy({name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}, path)
+    return path
+
+
+@pytest.mark.parametrize("per_residue", [False, True])
+def test_vectors_of_a_file_are_kept_with_the_towers(values, folder, tmp_path, per_residue):
+    file = vectors_of(tmp_path / "plm.v2.safetensors", folder, per_residue=per_residue)
+    settings = {"structure__encoder": str(file), "structure__arguments": {}, "structure__is_trained": False}
+    with pytest.raises(ConfigError, match="vectors of whole structures, and data.crop_residues 20"):
+        run(values(**settings), tmp_path / "cropped")
+    made = run(values(**settings, data__crop_residues=None, training__max_steps=2), tmp_path / "run")
+    before = load_structure_encoder(file)
+    file.unlink()
+    towers = load_dual_tower(made)
+    backbones = read_pairs(ContrastConfig.from_dict(values()).data).pairs.backbones[:5]
+    assert towers.structure.encoder.name == before.name == "plm.v2"
+    for one, other in zip(towers.structure.encoder.embed(backbones), before.embed(backbones), strict=True):
+        assert np.array_equal(one, other)
+    assert towers.embed_structures(backbones).shape == (5, 8)
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("heads.json", lambda text: text[:-9], r"heads\.json is damaged"),
+        ("heads.json", lambda text: "[1]", r"heads\.json is damaged"),
+        ("heads.json", lambda text: text.replace('"segments"', '"parts"'), "has no 'segments'"),
+        ("heads.json", lambda text: text.replace('"dim": 8', '"dim": "x"'), r"heads\.json.*dim"),
+        (
+            "heads.json",
+            lambda text: text.replace('"dim": 8', '"dim": 9'),
+            r"heads\.safetensors.*size mismatch",
+        ),
+    ],
+)
+def test_damaged_heads_are_named(trained, tmp_path, file, change, message):
+    shutil.copytree(trained.path, tmp_path / "copy")
+    path = tmp_path / "copy/heads" / file
+    path.write_text(change(path.read_text()))
+    with pytest.raises(ModelError, match=message):
+        load_dual_tower(tmp_path / "copy")
+
+
+def test_a_run_that_is_not_finished_is_no_towers(trained, tmp_path):
+    shutil.copytree(trained.path, tmp_path / "copy")
+    (tmp_path / "copy/DONE").unlink()
+    with pytest.raises(ModelError, match="is not finished"):
+        load_dual_tower(tmp_path / "copy")

@@ -8,6 +8,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from jaxtyping import Float
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from protlm.errors import ModelError
 from protlm.models.adaptation import is_adapted, merged_weights, save_adapter
 from protlm.models.features import with_random_weights
 from protlm.models.loading import load_model
+from protlm.models.precomputed import PrecomputedVectors
 from protlm.models.projection import Projection, ProjectionConfig, Temperature, TemperatureConfig
 from protlm.models.structure_encoder import (
     KEY,
@@ -35,6 +37,11 @@ from protlm.types.structure import Backbone
 
 SEQUENCE_FOLDER, STRUCTURE_FOLDER, HEADS_FOLDER = "model", "structure_encoder", "heads"
 _HEADS = ("sequence_head", "structure_head", "temperature", "sequence.pooling")
+_SETTINGS = {
+    "sequence_head": ProjectionConfig,
+    "structure_head": ProjectionConfig,
+    "temperature": TemperatureConfig,
+}
 _FORMAT = 2
 
 
@@ -253,15 +260,10 @@ def load_dual_tower(run: Run | Path | str, *, device: str = "auto") -> DualTower
         number that was not trained.
     """
     path = run.path if isinstance(run, Run) else Path(run)
+    check_dual_tower(path)
     folder = path / HEADS_FOLDER
-    if not (folder / "heads.json").is_file():
-        raise ModelError(f"'{path}' holds no pair of towers", hint="name a finished Run of protlm contrast")
-    facts = json.loads((folder / "heads.json").read_text())
-    if facts.get("format_version") != _FORMAT:
-        raise ModelError(
-            f"{folder / 'heads.json'} has format version {facts.get('format_version')}, expected {_FORMAT}",
-            hint="train it again",
-        )
+    facts = _read_facts(folder / "heads.json")
+    settings = _head_settings(folder / "heads.json", facts)
     encoder = load_model(path / SEQUENCE_FOLDER, device=device)
     encoder.name = path.resolve().name
     structures = _load_structure(path / STRUCTURE_FOLDER, device)
@@ -269,9 +271,7 @@ def load_dual_tower(run: Run | Path | str, *, device: str = "auto") -> DualTower
     model = DualTower(
         SequenceTower(encoder, facts["pooling"], segments),
         StructureTower(structures, is_trained=facts["is_structure_trained"], segments=segments),
-        sequence_head=ProjectionConfig.model_validate(facts["sequence_head"]),
-        structure_head=ProjectionConfig.model_validate(facts["structure_head"]),
-        temperature=TemperatureConfig.model_validate(facts["temperature"]),
+        **settings,
         name=path.resolve().name,
     )
     file = folder / "heads.safetensors"
@@ -285,8 +285,57 @@ def load_dual_tower(run: Run | Path | str, *, device: str = "auto") -> DualTower
         raise ModelError(
             f"{file} and heads.json do not agree about {', '.join(odd[:3])}", hint="train it again"
         )
-    model.load_state_dict(weights, strict=False)
+    try:
+        model.load_state_dict(weights, strict=False)
+    except RuntimeError as error:
+        first = " ".join(str(error).splitlines()[1:2]).strip() or str(error)
+        raise ModelError(f"{file} does not fit heads.json: {first}", hint="train it again") from error
     return model.eval()
+
+
+def check_dual_tower(path: Path) -> None:
+    """Refuse what is no finished Run of two towers, without loading it.
+
+    Parameters
+    ----------
+    path
+        A Run, or a copy of its folders.
+
+    Raises
+    ------
+    ModelError
+        If it is none, or not finished.
+    """
+    if Run.is_run(path) and (run := Run.open(path)).verb == "contrast" and not run.is_done:
+        raise ModelError(
+            f"the Run {path} is not finished", hint="run its contrast command again to resume it"
+        )
+    if not (path / HEADS_FOLDER / "heads.json").is_file():
+        raise ModelError(f"'{path}' holds no pair of towers", hint="name a finished Run of protlm contrast")
+
+
+def _read_facts(path: Path) -> dict[str, Any]:
+    """Read what `DualTower.save` wrote of its parts."""
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        version = facts.get("format_version")
+    except (ValueError, AttributeError, OSError) as error:
+        raise ModelError(f"{path} is damaged: {error}", hint="copy or train it again") from error
+    if version != _FORMAT:
+        raise ModelError(f"{path} has format version {version}, expected {_FORMAT}", hint="train it again")
+    needed = ("pooling", "segments", "is_structure_trained", *_SETTINGS)
+    if missing := [name for name in needed if name not in facts]:
+        raise ModelError(f"{path} has no '{missing[0]}'", hint="copy or train it again")
+    return facts
+
+
+def _head_settings(path: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return {name: kind.model_validate(facts[name]) for name, kind in _SETTINGS.items()}
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(each) for each in first["loc"])
+        raise ModelError(f"{path}: {place}: {first['msg']}", hint="copy or train it again") from error
 
 
 def _in_chunks(
@@ -308,17 +357,27 @@ def _with_new_weights(encoder: StructureEncoder, seed: int) -> StructureEncoder:
 
 
 def _save_structure(encoder: StructureEncoder, folder: Path) -> None:
-    """Keep an encoder with weights whole, and of another its name."""
+    """Keep an encoder with weights whole, as are vectors of a file, and of another its name."""
     if isinstance(encoder, LearnedEncoder):
         encoder.save(folder)
         return
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "name.json").write_text(json.dumps({"name": str(encoder.name)}))
+    facts = {"name": str(encoder.name)}
+    if isinstance(encoder, PrecomputedVectors):
+        facts = {"file": f"{encoder.name}.safetensors"}
+        encoder.save(folder / facts["file"])
+    (folder / "name.json").write_text(json.dumps(facts))
 
 
 def _load_structure(folder: Path, device: str) -> StructureEncoder:
     named = folder / "name.json"
-    name = json.loads(named.read_text())["name"] if named.is_file() else folder
+    if not named.is_file():
+        return load_structure_encoder(folder, device=device)
+    try:
+        facts = json.loads(named.read_text(encoding="utf-8"))
+        name = folder / facts["file"] if "file" in facts else facts["name"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{named} is damaged: {error!r}", hint="copy or train it again") from error
     return load_structure_encoder(name, device=device)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import torch
 from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
 from protlm.errors import DataError, ModelError
@@ -71,6 +71,16 @@ class PrecomputedVectors:
                 hint="expected safetensors, or Parquet with columns id and vector (lists of numbers)",
             ) from error
         return cls(vectors, name=path.stem, identity=f"precomputed {file_hash(path)}")
+
+    def save(self, path: Path) -> None:
+        """Write the vectors, as `read` takes them.
+
+        Parameters
+        ----------
+        path
+            A safetensors file.
+        """
+        save_file({name: np.ascontiguousarray(each) for name, each in self._vectors.items()}, path)
 
     def embed(self, structures: Sequence[Backbone]) -> list[np.ndarray]:
         """Give float32 ``[residues, dim]`` for each structure.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import torch
 
 from protlm.data.structure_pairs import StructurePairs
@@ -98,7 +99,7 @@ def contrast(
         pairs = _with_vectors(divided.pairs, model, config, folder)
     learned = pairs.take(divided.rows("train"))
     _standardise(model, learned)
-    held_out = divided.rows("valid")
+    held_out = _told_apart(divided, config, say)
     job = ContrastiveJob(
         train=learned,
         valid=pairs.take(held_out) if len(held_out) else None,
@@ -117,6 +118,20 @@ def contrast(
     return run
 
 
+def _told_apart(divided: DividedPairs, config: ContrastConfig, say: Say) -> np.ndarray:
+    """Give the rows of the valid side, none where there is nothing to tell apart."""
+    rows = divided.rows("valid")
+    if config.loss.same_cluster == "negative":
+        count, what = len(rows), "pair"
+    else:
+        count, what = len(np.unique(divided.pairs.clusters[rows])), "group"
+    if count != 1:
+        return rows
+    kept = "the weights of the last step are kept" if config.training.keep == "best" else "it is not read"
+    say(f"the side 'valid' has one {what}, which leaves nothing to tell apart: {kept}")
+    return rows[:0]
+
+
 def describe(config: ContrastConfig, *, device: str = "auto", say: Say = print) -> str:
     """Say what a configuration would do, without training; leaves nothing behind.
 
@@ -131,6 +146,7 @@ def describe(config: ContrastConfig, *, device: str = "auto", say: Say = print) 
     residues = [min(len(each), crop or len(each)) for each in divided.pairs.backbones]
     size = min(config.training.step_records or 0, len(divided.rows("train")))
     passes = config.training.max_steps * size / len(divided.rows("train"))
+    _told_apart(divided, config, say)
     say(_describe_model(model))
     return "\n".join(
         [
@@ -179,12 +195,19 @@ def build_towers(config: ContrastConfig, device: str) -> DualTower:
 def _structure_encoder(config: ContrastConfig, device: str) -> StructureEncoder:
     settings = config.structure
     if settings.encoder not in KINDS:
+        found = load_structure_encoder(settings.encoder, device=device)
         if settings.arguments:
             raise ConfigError(
                 f"structure.arguments are those of a new network, and '{settings.encoder}' is there already",
                 hint="leave them out",
             )
-        return load_structure_encoder(settings.encoder, device=device)
+        if isinstance(found, PrecomputedVectors) and config.data.crop_residues is not None:
+            raise ConfigError(
+                f"'{settings.encoder}' has vectors of whole structures, and data.crop_residues "
+                f"{config.data.crop_residues} shows windows of them",
+                hint="leave out --crop, or take an encoder that reads coordinates",
+            )
+        return found
     made = new_structure_encoder(
         settings.encoder, settings.arguments, seed=config.seed, origin=settings.origin
     )
@@ -202,10 +225,15 @@ def _begin(
     if (run.path / "data_manifest.json").is_file():
         before = run.read_json("data_manifest.json")["pairs"]["digest"]
         changed += ["the structures"] if before != divided.digest else []
+    table = divided.table()
+    if run.table_path("pairs").is_file():
+        before = pl.read_parquet(run.table_path("pairs"))
+        odd = [name for name in ("id", "cluster", "side") if not before[name].equals(table[name])]
+        changed += [f"{', '.join(odd)} of the pairs"] if odd else []
     refuse_changes(run, changed)
     run.write_config(config.dump())
+    table.write_parquet(run.table_path("pairs"))
     run.write_json("data_manifest.json", {"pairs": divided.facts()})
-    divided.table().write_parquet(run.table_path("pairs"))
     run.note(
         device=str(processes.device),
         threads=torch.get_num_threads(),

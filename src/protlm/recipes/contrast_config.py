@@ -110,6 +110,9 @@ class ContrastConfig(BaseConfig):
             )
         if self.segments > 1 and self.sequence.pooling == "begin":
             raise ValueError("sequence.pooling begin is one vector: take mean, or segments 1")
+        tokens = self.training.step_tokens
+        if tokens != TrainingConfig.model_fields["step_tokens"].default:
+            raise ValueError(f"training.step_tokens {tokens} does nothing here: set training.step_records")
         if self.training.step_records is None:
             raise ValueError("training.step_records is needed: so many pairs are told apart in a step")
         if self.training.step_records < 2:
