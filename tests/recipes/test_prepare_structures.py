@@ -371,6 +371,20 @@ def test_tables_without_rows_are_named(tmp_path):
     assert not list(tmp_path.glob("out*"))
 
 
+def test_one_chain_without_backbone_takes_its_record_with_it(tmp_path, crystal):
+    """An antigen of Cα alone drops the complex; --region fv keeps the antibody."""
+    lines = crystal.read_text().splitlines()
+    kept = [line for line in lines if " Ag 1" not in line or line.split()[3] == "CA"]
+    assert len(kept) < len(lines)
+    crystal.write_text("\n".join(kept) + "\n")
+    prepared, records = made(crystal, tmp_path / "out")
+    assert list(records) == ["1abc_h_l_l_l"]
+    rule = "a chain with Cα only: no residue has N, CA and C"
+    assert prepared.corpus.manifest["dropped"][rule] == 1
+    _, records = made(crystal, tmp_path / "out2", region="fv")
+    assert list(records) == ["1abc_H_L", "1abc_h_l_l_l"]
+
+
 def packed(path, members):
     with tarfile.open(path, "w:gz") as archive:
         for name, content in members.items():
@@ -491,6 +505,8 @@ def test_the_command_line(tmp_path, crystal):
     assert run.exit_code == 1
     assert isinstance(run.exception, ConfigError)
     assert run.exception.hint == "add --structures"
+    shown = " ".join(CliRunner().invoke(app, ["prepare", "--help"]).output.replace("│", " ").split())
+    assert "or what --structures, --sequences, --pairs or --wild-type say" in shown
     from protlm.cli.structure_options import REGION_NAMES
     from protlm.data.structure_regions import REGIONS
 

@@ -52,7 +52,14 @@ _FAMILY = "Alignment of a family"
 
 
 def prepare(
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="FASTA, CSV, TSV or Parquet; .gz allowed")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="INPUT",
+            help="sequences in FASTA, CSV, TSV or Parquet, .gz allowed; or what --structures, --sequences, "
+            "--pairs or --wild-type say",
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="corpus folder to make")],
     layout: Annotated[
         str, typer.Option(help=f"{', '.join(LAYOUT_NAMES)}", rich_help_panel=_COLUMNS)
@@ -207,7 +214,7 @@ def prepare(
     seed: Annotated[int, typer.Option(help="of the split", rich_help_panel=_SPLIT)] = 0,
     force: Force = False,
 ) -> None:
-    """Turn a sequence file into a numbered corpus.
+    """Turn sequences, links, an alignment or structures into a corpus.
 
     Tables of AIRR, OAS, abstar, CoV-AbDab, Thera-SAbDab and others are recognised by their columns.
     Antibody and T-cell receptor chains are numbered by IMGT and get a region for each residue; against
