@@ -27,16 +27,16 @@ def contrast(
     ] = None,
     crop: Annotated[int | None, typer.Option(help="residues of the windows that are read")] = None,
     segments: Annotated[
-        int | None, typer.Option(help="equal parts of a molecule that are pooled apart  [default: 1]")
+        int | None, typer.Option(help="equal parts of a molecule that are pooled apart  (default: 1)")
     ] = None,
     model: Annotated[str | None, typer.Option(help="sequence tower: Run, folder or name")] = None,
     train: Annotated[
-        str | None, typer.Option(help="of the sequence tower: frozen, last, full or lora  [default: full]")
+        str | None, typer.Option(help="of the sequence tower: frozen, last, full or lora  (default: full)")
     ] = None,
     encoder: Annotated[
         str | None,
         typer.Option(
-            help="structure tower: protein-mpnn, gvp-transformer, 3di, or a folder  [default: protein-mpnn]"
+            help="structure tower: protein-mpnn, gvp-transformer, 3di, or a folder  (default: protein-mpnn)"
         ),
     ] = None,
     freeze_structure: Annotated[

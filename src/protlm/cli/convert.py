@@ -29,10 +29,10 @@ def convert(
         str | None, typer.Option(help="longformer: sliding windows and more positions for a trained RoBERTa")
     ] = None,
     max_tokens: Annotated[
-        int | None, typer.Option(help="--to longformer: longest input  [default: 2048]")
+        int | None, typer.Option(help="--to longformer: longest input  (default: 2048)")
     ] = None,
     window: Annotated[
-        int | None, typer.Option(help="--to longformer: tokens seen, half on each side  [default: 512]")
+        int | None, typer.Option(help="--to longformer: tokens seen, half on each side  (default: 512)")
     ] = None,
 ) -> None:
     """Turn a published checkpoint into a folder that loads; the only verb that reads pickled weights.

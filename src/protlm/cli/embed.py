@@ -31,7 +31,7 @@ def embed(
     source: Annotated[Path, typer.Option("--input", help="FASTA, CSV, TSV or Parquet")],
     out: Annotated[Path, typer.Option(help=".parquet to write")],
     model: Annotated[
-        str | None, typer.Option(help="Run, folder or name  [default for antibodies: protlm-ab-mini]")
+        str | None, typer.Option(help="Run, folder or name  (default for antibodies: protlm-ab-mini)")
     ] = None,
     per_residue: Annotated[
         bool, typer.Option("--per-residue", help="one row per residue, not the mean")

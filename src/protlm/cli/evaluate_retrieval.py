@@ -39,7 +39,7 @@ def retrieval(
     ] = 64,
     gallery: Annotated[
         list[str] | None,
-        typer.Option(help="full, all, in-cluster, hard, cropped or sampled; repeat  [default: all but all]"),
+        typer.Option(help="full, all, in-cluster, hard, cropped or sampled; repeat  (default: all but all)"),
     ] = None,
     others: Annotated[
         int, typer.Option(help="items beside the true one in galleries hard and sampled", min=1)

@@ -50,7 +50,7 @@ def attention(
     shots: Annotated[
         int | None,
         typer.Option(
-            help="complexes to choose and fit on; the others judge  [default: 20, or 3 in 5 of fewer]", min=1
+            help="complexes to choose and fit on; the others judge  (default: 20, or 3 in 5 of fewer)", min=1
         ),
     ] = None,
     repeats: Annotated[int, typer.Option(help="draws of those, each used both ways", min=1)] = 5,
@@ -106,7 +106,7 @@ def attribution(
         list[str] | None,
         typer.Option(
             "--method",
-            help="attcat, grad-x-input, integrated-gradients or occlusion; repeat  [default: all four]",
+            help="attcat, grad-x-input, integrated-gradients or occlusion; repeat  (default: all four)",
         ),
     ] = None,
     of_class: Annotated[

@@ -25,26 +25,26 @@ def finetune(
     target: Annotated[str | None, typer.Option(help="column that is learned")] = None,
     task: Annotated[str | None, typer.Option(help="a task card in place of --input and --target")] = None,
     data: Annotated[list[str] | None, typer.Option("--data", help="folder or files of the card")] = None,
-    task_split: Annotated[str | None, typer.Option(help="split of the card  [default: its first]")] = None,
+    task_split: Annotated[str | None, typer.Option(help="split of the card  (default: its first)")] = None,
     max_records: Annotated[int | None, typer.Option(help="cut of the card's records")] = None,
-    level: Annotated[str | None, typer.Option(help="sequence, pair or residue  [default: sequence]")] = None,
+    level: Annotated[str | None, typer.Option(help="sequence, pair or residue  (default: sequence)")] = None,
     kind: Annotated[
-        str | None, typer.Option(help="binary, classes, labels or value  [default: by the labels]")
+        str | None, typer.Option(help="binary, classes, labels or value  (default: by the labels)")
     ] = None,
     best: Annotated[
         str | None, typer.Option(help="of a value: high or low, for the recall of the best tenth")
     ] = None,
     replicates: Annotated[
         str | None,
-        typer.Option(help="equal inputs, several values: mean, keep or error  [default: mean]"),
+        typer.Option(help="equal inputs, several values: mean, keep or error  (default: mean)"),
     ] = None,
     wild_type: Annotated[
         str | None, typer.Option("--wild-type", help="of records that are its variants: a file or residues")
     ] = None,
-    train: Annotated[str | None, typer.Option(help="frozen, last, full or lora  [default: frozen]")] = None,
-    pooling: Annotated[str | None, typer.Option(help="mean, begin or attention  [default: mean]")] = None,
+    train: Annotated[str | None, typer.Option(help="frozen, last, full or lora  (default: frozen)")] = None,
+    pooling: Annotated[str | None, typer.Option(help="mean, begin or attention  (default: mean)")] = None,
     encoder: Annotated[
-        str | None, typer.Option(help="pairs: concatenated or separate  [default: concatenated]")
+        str | None, typer.Option(help="pairs: concatenated or separate  (default: concatenated)")
     ] = None,
     valid: Annotated[str | None, typer.Option(help="table to choose the weights by")] = None,
     test: Annotated[str | None, typer.Option(help="table to judge on")] = None,
@@ -75,7 +75,7 @@ def finetune(
     first: Annotated[str | None, typer.Option(help="column with the first chain of a pair")] = None,
     second: Annotated[str | None, typer.Option(help="column with the second chain of a pair")] = None,
     seeds: Annotated[
-        str | None, typer.Option(help="train several times: 0,1,2, or how many, 3  [default: 0,]")
+        str | None, typer.Option(help="train several times: 0,1,2, or how many, 3  (default: 0,)")
     ] = None,
     subsets: Annotated[
         str | None, typer.Option(help="training records, as in 32,100,all or 20%,40%,all; nested")

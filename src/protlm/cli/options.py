@@ -30,7 +30,7 @@ Long = Annotated[
     ),
 ]
 Window = Annotated[
-    int | None, typer.Option(help="--long: residues of a piece  [default: what the model takes]")
+    int | None, typer.Option(help="--long: residues of a piece  (default: what the model takes)")
 ]
 Heavy = Annotated[str | None, typer.Option(help="column with the heavy chain")]
 Light = Annotated[str | None, typer.Option(help="column with the light chain")]

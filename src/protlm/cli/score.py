@@ -23,7 +23,7 @@ def score(
     model: Annotated[
         list[str] | None,
         typer.Option(
-            help="Run, folder or name; repeat for an ensemble  [default for antibodies: protlm-ab-mini]"
+            help="Run, folder or name; repeat for an ensemble  (default for antibodies: protlm-ab-mini)"
         ),
     ] = None,
     chain: Annotated[
@@ -53,7 +53,7 @@ def score(
         str | None,
         typer.Option(
             help="masked_marginal: what stands at the other mutated sites, wildtype, joint (masked too) "
-            "or mutant  [default: wildtype]"
+            "or mutant  (default: wildtype)"
         ),
     ] = None,
     long: Long = "error",
@@ -61,7 +61,7 @@ def score(
     ensemble: Annotated[
         str | None,
         typer.Option(
-            help="several models: mean of their scores, z (of standardised ones) or rank  [default: mean]"
+            help="several models: mean of their scores, z (of standardised ones) or rank  (default: mean)"
         ),
     ] = None,
     alignment: Annotated[

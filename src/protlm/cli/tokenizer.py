@@ -35,7 +35,7 @@ def train(
             help="byte-bpe (256 bytes and merges, as published), bpe (26 letters and merges), residue"
         ),
     ] = "byte-bpe",
-    merges: Annotated[int | None, typer.Option(help="merges to learn  [default: 10000]")] = None,
+    merges: Annotated[int | None, typer.Option(help="merges to learn  (default: 10000)")] = None,
     vocab_size: Annotated[
         int | None, typer.Option(help="tokens in all, instead of --merges; 10261 as published")
     ] = None,
