@@ -245,7 +245,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(trained, values, folder, mo
         patched.setattr(loop._Trainer, "_step", stopping)
         with pytest.raises(Interrupted):
             run(values(), folder / "resumed")
-    with pytest.raises(RunError, match="training changed"):
+    with pytest.raises(RunError, match=r"training\.max_steps \(5, now 6\) changed"):
         run(values(training__max_steps=6), folder / "resumed")
     run(values(), folder / "resumed")
     for name in ("heads/heads.safetensors", "model/model.safetensors", "structure_encoder/model.safetensors"):
@@ -410,7 +410,7 @@ def vectors_of(path, folder, *, per_residue):
 def test_vectors_of_a_file_are_kept_with_the_towers(values, folder, tmp_path, per_residue):
     file = vectors_of(tmp_path / "plm.v2.safetensors", folder, per_residue=per_residue)
     settings = {"structure__encoder": str(file), "structure__arguments": {}, "structure__is_trained": False}
-    with pytest.raises(ConfigError, match="vectors of whole structures, and data.crop_residues 20"):
+    with pytest.raises(ConfigError, match=r"vectors of whole structures, and data\.crop_residues 20"):
         run(values(**settings), tmp_path / "cropped")
     made = run(values(**settings, data__crop_residues=None, training__max_steps=2), tmp_path / "run")
     before = load_structure_encoder(file)

@@ -18,9 +18,10 @@ from fixtures.backbones import HELIX, STRAND, backbone_of_angles
 from protlm.cli.main import main
 from protlm.data.backbone_tables import BackboneWriter
 from protlm.data.structure_pairs import sequence_digest
-from protlm.errors import ModelError
+from protlm.errors import ConfigError, ModelError
 from protlm.evaluation.angle_matcher import ANGLES
 from protlm.evaluation.retrieval_baselines import COMPOSITIONS
+from protlm.models.precomputed import PrecomputedVectors
 from protlm.models.projection import ProjectionConfig
 from protlm.recipes import evaluate_retrieval as recipe
 from protlm.recipes.retrieval_vectors import towers_digest
@@ -117,6 +118,8 @@ def contrast_run(path, structures, *, trained=30, group: str | None = "fold"):
         side=pl.Series(sides),
     ).write_parquet(run.table_path("pairs"))
     run.write_json("data_manifest.json", {"pairs": {"source": str(structures)}})
+    (run.path / "heads").mkdir()
+    (run.path / "heads/heads.json").write_text("{}")
     run.finish()
     return path
 
@@ -267,6 +270,30 @@ def test_clusters_of_every_run_are_counted_by_its_own_split(tmp_path, structures
     facts = run.read_json("data_manifest.json")["leakage"]
     assert {name: each["shared_groups"] for name, each in facts.items()} == {"one": 1, "two": 2}
     assert {name: each["groups"] for name, each in facts.items()} == {"one": 4, "two": 4}
+
+
+def test_models_are_looked_at_before_anything_else(tmp_path, structures):
+    path = contrast_run(tmp_path / "clip", structures)
+    (path / "DONE").unlink()
+    for model, said in ((path, "is not finished"), (tmp_path / "nosuch", "holds no pair of towers")):
+        status, _, talk = protlm(
+            *("evaluate", "retrieval", "--model", model, "--structures", structures),
+            *("--out", tmp_path / "out"),
+        )
+        assert status == 1
+        assert said in talk
+        assert "leakage" not in talk
+        assert not (tmp_path / "out").exists()
+
+
+def test_vectors_of_whole_structures_are_not_shown_windows(tmp_path, structures):
+    towers = HandTowers("m")
+    looked_up = PrecomputedVectors({"d0": np.ones(4)}, name="plm", identity="x")
+    towers.structure = SimpleNamespace(encoder=looked_up)
+    options = {"cluster": "fold", "untrained": 0, "num_draws": 10}
+    with pytest.raises(ConfigError, match="m looks up vectors of whole structures"):
+        recipe.evaluate_retrieval([towers], structures, tmp_path / "out", crop=32, **options)
+    recipe.evaluate_retrieval([towers], structures, tmp_path / "out", galleries=["full"], **options)
 
 
 def test_towers_that_differ_in_settings_alone_differ():

@@ -245,7 +245,7 @@ def test_an_interrupted_run_goes_on_and_another_setting_is_refused(model, table,
     with pytest.raises(KeyboardInterrupt):
         finetune(settings, tmp_path / "run", cache=tmp_path / "cache", **QUIET)
     monkeypatch.undo()
-    with pytest.raises(RunError, match="seeds changed"):
+    with pytest.raises(RunError, match=r"seeds \(\[0, 1\], now \[0, 2\]\) changed"):
         finetune(
             config(model, table, steps=4, seeds=[0, 2]), tmp_path / "run", cache=tmp_path / "cache", **QUIET
         )

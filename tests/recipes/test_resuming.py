@@ -26,8 +26,8 @@ def test_what_differs_is_named_and_refused(run):
     run.write_config(Settings(steps=2).dump())
     assert changed_settings(run, Settings(steps=2)) == []
     changed = changed_settings(run, Settings(steps=4, newer=True))
-    assert changed == ["newer", "steps"]
-    with pytest.raises(RunError, match="newer, steps changed"):
+    assert changed == ["newer (false, now true)", "steps (2, now 4)"]
+    with pytest.raises(RunError, match=r"newer \(false, now true\), steps \(2, now 4\) changed"):
         refuse_changes(run, changed)
     refuse_changes(run, [])
 
@@ -35,9 +35,9 @@ def test_what_differs_is_named_and_refused(run):
 def test_settings_newer_than_the_run_had_their_defaults(run):
     run.write_config("steps: 2\n")
     assert changed_settings(run, Settings(steps=2)) == []
-    assert changed_settings(run, Settings(steps=2, newer=True)) == ["newer"]
+    assert changed_settings(run, Settings(steps=2, newer=True)) == ["newer (false, now true)"]
 
 
 def test_settings_that_are_no_more_are_named(run):
     run.write_config("steps: 2\nolder: 1\n")
-    assert changed_settings(run, Settings(steps=2)) == ["newer", "older"]
+    assert changed_settings(run, Settings(steps=2)) == ["newer (null, now false)", "older (1, now null)"]

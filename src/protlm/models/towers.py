@@ -105,7 +105,8 @@ class StructureTower(nn.Module):
         if is_trained and self.network is None:
             raise ModelError(
                 f"structure encoder '{encoder.name}' has no weights to train",
-                hint="set structure.is_trained to false (--freeze-structure), or take gvp-transformer or protein-mpnn",
+                hint="set structure.is_trained to false (--freeze-structure), or name a network: "
+                "gvp-transformer or protein-mpnn",
             )
         if self.network is not None:
             self.network.requires_grad_(is_trained)

@@ -187,6 +187,7 @@ def _gallery_names(galleries: Sequence[str]) -> list[GalleryName]:
 
 def _arms(models: Sequence[str | Path | Towers]) -> dict[str, list[str | Path | Towers]]:
     """Give the members of each model under its name."""
+    from protlm.models.dual_tower import check_dual_tower
     from protlm.models.members import find_ensemble
 
     arms: dict[str, list[str | Path | Towers]] = {}
@@ -198,6 +199,9 @@ def _arms(models: Sequence[str | Path | Towers]) -> dict[str, list[str | Path | 
         if name in arms:
             raise ModelError(f"two models are called '{name}'", hint="rename one of the folders")
         arms[name] = [model] if ensemble is None else list(ensemble.members)
+        for member in arms[name]:
+            if isinstance(member, str | Path):
+                check_dual_tower(Path(member))
     return arms
 
 
@@ -260,6 +264,7 @@ def _read_models(
         judged.append(arm)
         for number, member in enumerate(members):
             towers = _load(member, device)
+            _refuse_windows(towers, views)
             arm.members.append(towers.name)
             shown = name if len(members) == 1 else f"{name}, {towers.name}"
             _add(arm, towers, views, folder, shown, say)
@@ -273,6 +278,18 @@ def _read_models(
                     for each in fresh:
                         _add(twin, each, views, folder, twin.name, say)
     return [*judged, *twins]
+
+
+def _refuse_windows(towers: Towers, views: Mapping[str, _View]) -> None:
+    """Refuse to show windows to vectors that were made of whole structures."""
+    from protlm.models.precomputed import PrecomputedVectors
+
+    encoder = getattr(getattr(towers, "structure", None), "encoder", None)
+    if "crop" in views and isinstance(encoder, PrecomputedVectors):
+        raise ConfigError(
+            f"{towers.name} looks up vectors of whole structures, and has none of windows",
+            hint="--gallery full --gallery in-cluster --gallery hard",
+        )
 
 
 def _add(

@@ -123,7 +123,7 @@ def trained_otherwise(run: Run, config: PretrainConfig) -> list[str]:
     Returns
     -------
     list of str
-        Keys at the top, sorted; empty where nothing was trained yet.
+        As of `changed_settings`; empty where nothing was trained yet.
     """
     if not run.is_done and not any(run.checkpoints_path.glob("step-*")):
         return []

@@ -169,9 +169,9 @@ def _claim(path: Path, config: PretrainConfig, seeds: Sequence[int], *, force: b
         run = Run(path / folder)
         if folder in replaced or not Run.is_run(run.path):
             continue
-        if changed := set(trained_otherwise(run, config)) - {"seed"}:
+        if changed := [each for each in trained_otherwise(run, config) if not each.startswith("seed (")]:
             raise RunError(
-                f"{run.path} was trained under other settings: {', '.join(sorted(changed))} changed",
+                f"{run.path} was trained under other settings: {', '.join(changed)} changed",
                 hint="members of an ensemble differ in their seed alone; choose another --out",
             )
 

@@ -1,13 +1,18 @@
 """Whether an interrupted Run may go on: only under the settings that it began with."""
 
 import contextlib
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import yaml
 
 from protlm.config import BaseConfig
 from protlm.errors import ConfigError, RunError
 from protlm.runs import Run
+
+_SHOWN = 60
+"""Characters of a value."""
 
 
 def changed_settings(run: Run, config: BaseConfig) -> list[str]:
@@ -23,15 +28,29 @@ def changed_settings(run: Run, config: BaseConfig) -> list[str]:
     Returns
     -------
     list of str
-        Keys at the top, sorted; empty where none were written yet. Settings that are newer than the Run had
-        their defaults.
+        As ``training.max_steps (5, now 6)``, sorted; empty where none were written yet. Settings that are
+        newer than the Run had their defaults.
     """
     old, new = run.read_config(), yaml.safe_load(config.dump())
     if not old:
         return []
     with contextlib.suppress(ConfigError):
         old = yaml.safe_load(type(config).from_dict(old).dump())
-    return sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+    return sorted(_differences(old, new))
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any], place: str = "") -> Iterator[str]:
+    for key in old.keys() | new.keys():
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            yield from _differences(before, after, f"{place}{key}.")
+        elif before != after:
+            yield f"{place}{key} ({_shown(before)}, now {_shown(after)})"
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def refuse_changes(run: Run, changed: Sequence[str]) -> None:
