@@ -90,7 +90,7 @@ def main(out: Path, data: Path) -> None:
     train_towers(out, data, general)
     judge_towers(out, data)
     train_antibodies(out, data)
-    train_masked(out)
+    train_masked(out, data, general)
     judge_antibodies(out)
     probe_structure(out, data, general)
     learn_affinity(out, data)
@@ -165,30 +165,31 @@ def train_antibodies(out: Path, data: Path) -> None:
                 protlm("contrast", *what, *how, "--out", run)
 
 
-def train_masked(out: Path) -> None:
-    """Train the box's model on as many steps of the same chains by masking alone: a control."""
-    run, corpus = out / "antibodies/masked", out / "antibodies/chains"
+def train_masked(out: Path, data: Path, general: Path) -> None:
+    """Train both starting models on as many steps of the same chains by masking alone: controls."""
+    uniform = ("training.max_steps=300", "training.step_tokens=4096", "masking.kind=uniform")
+    mask_alone(out / "towers", data / CATH, general, uniform)
+    by_region = ("training.max_steps=100", "training.step_records=32")
+    mask_alone(out / "antibodies", out / "antibodies/corpus", BOX, by_region)
+
+
+def mask_alone(folder: Path, structures: Path, model: Path | str, settings: tuple[str, ...]) -> None:
+    """Go on training a model by masking the chains that the first alignment of a folder learned from."""
+    fasta, corpus, run = folder / "train.fasta", folder / "train", folder / "masked"
     if not corpus.exists():
-        pairs = pl.read_parquet(out / "antibodies/32-segments/seed-0/tables/pairs.parquet")
+        pairs = pl.read_parquet(folder / "32-segments/seed-0/tables/pairs.parquet")
         learned = set(pairs.filter(pl.col("side") == "train")["id"])
-        chosen = [each for each in open_backbones(out / "antibodies/corpus") if each.id in learned]
-        fasta = out / "antibodies/train.fasta"
+        chosen = [each for each in open_backbones(structures) if each.id in learned]
         fasta.write_text("".join(f">{each.id}\n{each.residues}\n" for each in chosen))
         protlm("prepare", fasta, "--out", corpus)
     if not (run / "DONE").exists():
-        settings = {
-            "data.train": corpus,
-            "model.kind": "pretrained",
-            "model.name": BOX,
-            "training.max_steps": 100,
-            "training.step_records": 32,
-            "training.keep": "last",
-            "training.optimizer.learning_rate": 0.001,
-            "training.optimizer.warmup_steps": 20,
-            "training.optimizer.schedule": "cosine",
-            "training.optimizer.weight_decay": 0.05,
-        }
-        protlm("pretrain", *(f"--set={name}={value}" for name, value in settings.items()), "--out", run)
+        all_settings = [
+            f"data.train={corpus}",
+            *("model.kind=pretrained", f"model.name={model}", *settings, "training.keep=last"),
+            *("training.optimizer.learning_rate=0.001", "training.optimizer.warmup_steps=20"),
+            *("training.optimizer.schedule=cosine", "training.optimizer.weight_decay=0.05"),
+        ]
+        protlm("pretrain", *(f"--set={each}" for each in all_settings), "--out", run)
 
 
 def judge_antibodies(out: Path) -> None:
@@ -203,7 +204,8 @@ def judge_antibodies(out: Path) -> None:
 def probe_structure(out: Path, data: Path, general: Path) -> None:
     """Ask the sequence towers, frozen, for secondary structure, beside the model they began as."""
     if not (out / "probe/DONE").exists():
-        models = [general, *(out / "towers/32-segments" / f"seed-{seed}" for seed in SEEDS)]
+        aligned = [out / "towers/32-segments" / f"seed-{seed}" for seed in SEEDS]
+        models = [general, out / "towers/masked", *aligned]
         named = [word for model in models for word in ("--model", model)]
         what = ("--task", "secondary-structure", "--data", data, "--max-records", PROBED)
         protlm("evaluate", "tasks", *what, *named, "--out", out / "probe")
@@ -214,15 +216,16 @@ def learn_affinity(out: Path, data: Path) -> None:
     everything = {**{arm: str(out / "antibodies" / path) for arm, path in ALIGNED.items()}, "box": BOX}
     for name, (card, how) in AFFINITY.items():
         folder = out / "affinity" / name
-        arms = (*ANTIBODIES, "box") if name.endswith("full") else tuple(everything)
+        arms = ("32-segments", "box") if name.endswith("full") else tuple(everything)
         models = {arm: everything[arm] for arm in arms}
         for arm, model in models.items():
             if not (folder / arm / "DONE").exists():
                 what = ("--task", card, "--data", data, "--model", model)
                 protlm("finetune", *what, *how, "--seeds", 5, "--out", folder / arm)
-        if not (folder / "differences.parquet").exists():
-            runs = [folder / arm for arm in models]  # the last, the box, is taken from each
-            protlm("evaluate", "finetuned", *runs, "--out", folder / "differences.parquet")
+        for arm in arms[:-1]:
+            table = folder / f"{arm}-minus-box.parquet"
+            if not table.exists():
+                protlm("evaluate", "finetuned", folder / arm, folder / "box", "--out", table)
 
 
 def pool(out: Path) -> None:

@@ -56,7 +56,7 @@ def affinity_table(folder: Path) -> pl.DataFrame:
     Parameters
     ----------
     folder
-        Of Runs of ``finetune`` on one split, ``box`` among them, and their ``differences.parquet``.
+        Of Runs of ``finetune`` on one split, ``box`` among them, and the differences of each from it.
 
     Returns
     -------
@@ -71,7 +71,7 @@ def affinity_table(folder: Path) -> pl.DataFrame:
     cells = pl.concat(found, how="diagonal_relaxed").select(
         "metric", "num_train", "method", "kind", _cell().alias("value"), pl.col("sd_over_seeds").round(3)
     )
-    pairs = pl.read_parquet(folder / "differences.parquet").filter(pl.col("second") == "box")
+    pairs = pl.concat([pl.read_parquet(path) for path in sorted(folder.glob("*-minus-box.parquet"))])
     minus = pairs.select(
         "metric", "num_train", pl.col("first").alias("method"), _cell("difference").alias("minus_box")
     )
