@@ -66,7 +66,10 @@ def affinity_table(folder: Path) -> pl.DataFrame:
     found = []
     for run in sorted(path.parent for path in folder.glob("*/DONE")):
         table = pl.read_parquet(Run.open(run).table_path("finetune_metrics"))
-        kept = table if run.name == "box" else table.filter(pl.col("kind") == "model")
+        own = pl.when(pl.col("method") == "embeddings").then(pl.lit(f"embeddings of {run.name}"))
+        table = table.with_columns(own.otherwise("method").alias("method"))
+        depends_on_model = (pl.col("kind") == "model") | pl.col("method").str.starts_with("embeddings of")
+        kept = table if run.name == "box" else table.filter(depends_on_model)
         found.append(kept.filter(pl.col("metric").is_in(["spearman", "top_recall"])))
     cells = pl.concat(found, how="diagonal_relaxed").select(
         "metric", "num_train", "method", "kind", _cell().alias("value"), pl.col("sd_over_seeds").round(3)
