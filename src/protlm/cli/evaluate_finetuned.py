@@ -1,5 +1,6 @@
 """protlm evaluate finetuned."""
 
+from math import comb
 from pathlib import Path
 from typing import Annotated
 
@@ -23,13 +24,16 @@ def finetuned(
     as_json: Annotated[bool, typer.Option("--json", help="print the differences as JSON lines")] = False,
 ) -> None:
     """Compare fine-tuned models on the same held-out records: paired differences by training subset."""
+    from protlm.progress import Progress
     from protlm.recipes.outputs import claim_file
     from protlm.report.finetuning_differences import difference_lines, finetuning_differences
     from protlm.report.sources import read_sources
 
     if out is not None:
         claim_file(out, (".parquet",), force=force)
-    table = finetuning_differences(read_sources(runs).runs, num_draws=draws)
+    sources = read_sources(runs).runs
+    with Progress("comparing", comb(len(sources), 2), unit="pair") as progress:
+        table = finetuning_differences(sources, num_draws=draws, on_pair=progress.advance)
     if out is not None:
         table.write_parquet(out)
     if as_json:

@@ -1,6 +1,6 @@
 """Fine-tuned models on the same held-out records: differences on the same resampled groups."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -45,7 +45,12 @@ class _Judged:
         return ["fold", "id", *(["chain", "index"] if self.target["level"] == "residue" else [])]
 
 
-def finetuning_differences(sources: Sequence[RunSource], *, num_draws: int = NUM_DRAWS) -> pl.DataFrame:
+def finetuning_differences(
+    sources: Sequence[RunSource],
+    *,
+    num_draws: int = NUM_DRAWS,
+    on_pair: Callable[[], None] = lambda: None,
+) -> pl.DataFrame:
     """Compare each two Runs of `protlm finetune` that were judged on the same records.
 
     Metrics are means over the seeds that both have. A draw takes the same groups from both and from every
@@ -57,6 +62,8 @@ def finetuning_differences(sources: Sequence[RunSource], *, num_draws: int = NUM
         At least two Runs with one target.
     num_draws
         Bootstrap samples.
+    on_pair
+        Called when two Runs have been compared.
 
     Returns
     -------
@@ -89,6 +96,7 @@ def finetuning_differences(sources: Sequence[RunSource], *, num_draws: int = NUM
             counts = [sizes[each.label].get(subset) for each in (first, second)]
             facts = {"subset": subset, "num_train": counts[0], "num_train_second": counts[1]}
             rows += [{**facts, **row} for row in _compare(first, second, subset, num_draws)]
+        on_pair()
     return pl.DataFrame(rows, schema_overrides=_SCHEMA)
 
 
