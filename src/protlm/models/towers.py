@@ -14,6 +14,7 @@ from protlm.data.roles import with_roles
 from protlm.errors import ModelError
 from protlm.models.language_model import LanguageModel
 from protlm.models.pooling import Pooling, ResidueStates, begin_states, in_segments
+from protlm.models.residue_level import require_residue_level
 from protlm.models.structure_encoder import StructureEncoder
 from protlm.types.batch import Batch
 from protlm.types.record import Record
@@ -43,6 +44,8 @@ class SequenceTower(nn.Module):
             raise ModelError(
                 f"the begin token is one, and {segments} segments are asked for", hint="pool by the mean"
             )
+        if segments > 1:
+            require_residue_level(encoder, f"pooling {segments} segments")
         self.encoder, self.segments = encoder, segments
         self.kind: TowerPooling = pooling
         self.width = int(encoder.module.config.hidden_size)

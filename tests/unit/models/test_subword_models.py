@@ -21,6 +21,7 @@ from protlm.models.embed import embed_records
 from protlm.models.loading import load_model
 from protlm.models.residue_level import require_residue_level
 from protlm.models.tokenizers import roberta_tokenizer
+from protlm.models.towers import SequenceTower
 from protlm.scoring.contexts import ContextList
 from protlm.types.record import Chain, Record
 
@@ -141,3 +142,9 @@ class TestRefusals:
         facts = json.loads((tokenizer / FILE_NAME).read_text())
         assert len(facts["merges"]) == 40
         assert all(merge.count(" ") == 1 for merge in facts["merges"])
+
+
+def test_towers_pool_no_segments_of_sub_words(model):
+    assert SequenceTower(model, "mean").segments == 1
+    with pytest.raises(ModelError, match="pooling 4 segments needs one residue per token"):
+        SequenceTower(model, "mean", 4)
