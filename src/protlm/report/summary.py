@@ -135,8 +135,10 @@ def _data(run: Run, config: Mapping[str, Any]) -> dict[str, str]:
         return {"data": f"{config.get('folder', '')}: {manifest['assays']:,} assays{more}"}
     if "num_records" in manifest:
         given = config.get("data")
-        source = config.get("input") or (given if isinstance(given, dict) else {}).get("input") or ""
-        return {"data": f"{source}: {manifest['num_records']:,} records{_dropped(manifest)}"}
+        given = given if isinstance(given, dict) else {}
+        source = config.get("input") or given.get("input") or given.get("task")
+        begin = f"{source}: " if source else ""
+        return {"data": f"{begin}{manifest['num_records']:,} records{_dropped(manifest)}"}
     if "pairs" in manifest and "source" in manifest["pairs"]:
         pairs = manifest["pairs"]
         return {"data": f"{pairs['source']}: {sum(pairs['pairs'].values()):,} pairs"}
