@@ -28,8 +28,8 @@ from protlm.types.structure import Backbone
 KEY = "structure_encoder"
 """Of the kind, in the config.json of a saved encoder."""
 VECTOR_FILES = (".parquet", ".safetensors")
-CPU_RESIDUES, OTHER_RESIDUES = 256, 16384
-"""Of a batch on a CPU, and on anything else."""
+OTHER_RESIDUES = 16384
+"""Of a batch on anything but a CPU."""
 Origin = Literal["centroid", "file"]
 
 
@@ -81,6 +81,8 @@ class LearnedEncoder(ABC):
     """
 
     kind: str
+    cpu_residues = 256
+    """Of a batch on a CPU, whose cache larger ones leave."""
     module: Any
     dim: int
 
@@ -130,7 +132,7 @@ class LearnedEncoder(ABC):
         """
         found: list[np.ndarray] = [np.empty(0)] * len(structures)
         lengths = np.array([len(each) for each in structures], dtype=np.int64)
-        budget = max_residues or (CPU_RESIDUES if self.device.type == "cpu" else OTHER_RESIDUES)
+        budget = max_residues or (self.cpu_residues if self.device.type == "cpu" else OTHER_RESIDUES)
         for chosen in budget_batches(lengths, budget):
             with torch.inference_mode():
                 vectors = self.vectors([structures[index] for index in chosen])
@@ -252,6 +254,7 @@ class ProteinMPNNStructures(LearnedEncoder):
     """
 
     kind = "protein-mpnn"
+    cpu_residues = 96  # the edges of more leave the cache
     module: ProteinMPNN
 
     def __init__(
