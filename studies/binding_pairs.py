@@ -10,14 +10,13 @@ beside another partner; and for yeast by a classifier on frozen embeddings besid
 degrees, similarity or composition. OUT/*.csv are the tables.
 """
 
-import argparse
 import os
 import resource
 from pathlib import Path
 
 import polars as pl
 from pair_judging import judge_classifiers, judge_losses, judge_power
-from steps import protlm
+from steps import folder_parser, keep_tables, protlm
 
 from protlm.data.corpus import Corpus, CorpusWriter
 from protlm.data.hashing import combine
@@ -25,7 +24,6 @@ from protlm.data.simulate_couplings import couplings_frame, pairs_frame, simulat
 from protlm.types.record import Chain, Record
 
 HERE = Path(__file__).resolve().parent
-DATA = HERE.parents[1] / "shared/data"
 CONFIG = HERE.parent / "configs/pretrain/binding-pairs-cpu.yaml"
 SEEDS = (0, 1, 2)
 _ALL = ("single", "random", "binding", "half")
@@ -165,15 +163,9 @@ def pool(out: Path) -> None:
         for data in ("coupled", "coupled-few")
     }
     tables["classifiers"] = judge_classifiers(out / "yeast", ARMS["yeast"], SEEDS, cut)
-    for name, table in tables.items():
-        table.write_csv(out / f"{name}.csv", float_precision=5)
-        with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=220, tbl_hide_dataframe_shape=True):
-            print(f"\n{name}\n{table}", flush=True)
+    keep_tables(tables, out)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("data_folder", type=Path, nargs="?", default=DATA)
-    given = parser.parse_args()
+    given = folder_parser(__doc__).parse_args()
     main(given.out, given.data_folder)

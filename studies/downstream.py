@@ -10,20 +10,17 @@ fine-tunings, which are compared with the baselines of their card on the same re
 structure, paratope, and localisation with few labels. OUT/*.csv are the tables.
 """
 
-import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import polars as pl
 from downstream_tables import card_table, compare_finetuned, curve_table
-from steps import protlm, train_general
+from steps import folder_parser, keep_tables, protlm, train_general
 
 from protlm.errors import ModelError
 from protlm.models.loading import load_model
 
 HERE = Path(__file__).resolve().parent
-DATA = HERE.parents[1] / "shared/data"
 BOX, ESM2 = "protlm-ab-mini", "esm2-8m"
 
 _STEPS = ("training.optimizer.learning_rate=0.001", "training.optimizer.weight_decay=0.05")
@@ -103,16 +100,11 @@ def pool(out: Path) -> None:
     tables["specificity"] = card_table(out / f"{SPECIFICITY}-frozen")
     for card, (_, kind, _, _) in FINETUNED.items():
         tables[card] = compare_finetuned(card, out / f"{card}-{kind}", out / f"{card}-frozen")
-    for name, table in tables.items():
-        table.write_csv(out / f"{name}.csv", float_precision=5)
-        with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=220, tbl_hide_dataframe_shape=True):
-            print(f"\n{name}\n{table}", flush=True)
+    keep_tables(tables, out)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("data_folder", type=Path, nargs="?", default=DATA)
+    parser = folder_parser(__doc__)
     parser.add_argument("--model", action="append", default=[])
     given = parser.parse_args()
     main(given.out, given.data_folder, given.model)

@@ -10,17 +10,15 @@ V families, and the epitopes of SARS-CoV-2 antibodies. DATA_FOLDER is the develo
 OUT/pooled-* are Runs for `protlm report`; OUT/pooled-*.csv are the tables of the tasks.
 """
 
-import argparse
 import os
 import resource
 from pathlib import Path
 
 import polars as pl
 from pooling import pool_regions, pool_tasks
-from steps import protlm
+from steps import folder_parser, protlm
 
 HERE = Path(__file__).resolve().parent
-DATA = HERE.parents[1] / "shared/data"
 REAL = "antibody_pretrain/oas_heavy_regions.tsv.gz"
 SPECIFICITY = "antibody_specificity"
 CONFIG = HERE.parent / "configs/pretrain/antibody-cpu.yaml"
@@ -142,8 +140,5 @@ def show(title: str, table: pl.DataFrame) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("data_folder", type=Path, nargs="?", default=DATA)
-    given = parser.parse_args()
+    given = folder_parser(__doc__).parse_args()
     main(given.out, given.data_folder)

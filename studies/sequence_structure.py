@@ -10,7 +10,6 @@ trastuzumab and emibetuzumab variants from few to all labels, from the box's ant
 aligned by either. OUT/*.csv are the tables.
 """
 
-import argparse
 import os
 from pathlib import Path
 
@@ -19,14 +18,13 @@ import polars as pl
 import pyarrow as pa
 from downstream_tables import card_table
 from sequence_structure_tables import affinity_table, difference_table, retrieval_table
-from steps import protlm, train_general
+from steps import folder_parser, keep_tables, protlm, train_general
 
 from protlm.data.backbone_tables import BackboneWriter
 from protlm.data.backbones import open_backbones
 from protlm.types.structure import Backbone
 
 HERE = Path(__file__).resolve().parent
-DATA = HERE.parents[1] / "shared/data"
 CONFIGS = HERE.parent / "configs"
 CATH = "structures/cath_domains_backbone.parquet"
 CHAINS = ("structures/vhh_backbone.parquet", "structures/antibody_antigen/antibody_chains_backbone.parquet")
@@ -239,15 +237,9 @@ def pool(out: Path) -> None:
         "probe": card_table(out / "probe"),
         **{name: affinity_table(out / "affinity" / name) for name in AFFINITY},
     }
-    for name, table in tables.items():
-        table.write_csv(out / f"{name}.csv", float_precision=5)
-        with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=240, tbl_hide_dataframe_shape=True):
-            print(f"\n{name}\n{table}", flush=True)
+    keep_tables(tables, out)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("data_folder", type=Path, nargs="?", default=DATA)
-    given = parser.parse_args()
+    given = folder_parser(__doc__).parse_args()
     main(given.out, given.data_folder)

@@ -4,7 +4,7 @@ import numpy as np
 
 from protlm.errors import DataError
 from protlm.evaluation.retrieval_pairs import Pairs
-from protlm.evaluation.secondary_shares import secondary_shares
+from protlm.evaluation.secondary_shares import secondary_shares, segment_numbers
 from protlm.types.alphabet import STANDARD
 
 LENGTH, WHOLE_LENGTH = "length", "length, uncropped"
@@ -105,7 +105,7 @@ def composition_of(pairs: Pairs, segments: int = 1) -> np.ndarray:
     found = np.zeros((len(pairs), segments, len(letters)))
     for row, backbone in enumerate(pairs.backbones):
         residues = np.frombuffer(backbone.residues.encode(), dtype=np.uint8)
-        segment = np.arange(len(residues)) * segments // max(1, len(residues))
+        segment = segment_numbers(len(residues), segments)
         np.add.at(found[row], segment, residues[:, None] == letters)
         found[row] /= np.maximum(np.bincount(segment, minlength=segments), 1)[:, None]
     return found

@@ -34,6 +34,17 @@ def secondary_classes(backbone: Backbone) -> np.ndarray:
     return found
 
 
+def segment_numbers(residues: int, segments: int) -> np.ndarray:
+    """Give the segment of each residue, 0-based, int64 ``[residues]``, as towers part a molecule.
+
+    Parameters
+    ----------
+    residues, segments
+        Of the molecule.
+    """
+    return np.arange(residues) * segments // max(1, residues)
+
+
 def secondary_shares(backbone: Backbone, segments: int = 1) -> np.ndarray:
     """Give the shares of `CLASSES` among the resolved residues of each segment, float64 ``[segments, 3]``.
 
@@ -45,7 +56,7 @@ def secondary_shares(backbone: Backbone, segments: int = 1) -> np.ndarray:
         Equal runs of residues, as towers pool them; NaN for one without a resolved residue.
     """
     classes = secondary_classes(backbone)
-    segment = np.arange(len(classes)) * segments // max(1, len(classes))
+    segment = segment_numbers(len(classes), segments)
     counts = np.zeros((segments, len(CLASSES)))
     np.add.at(counts, (segment[classes >= 0], classes[classes >= 0]), 1)
     with np.errstate(invalid="ignore"):
